@@ -1,1 +1,19 @@
-//! voice-room
+#![doc = include_str!("../ARCHITECTURE.md")]
+
+pub mod model;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod store;
+
+pub mod plugin;
+
+pub mod media;
+
+pub mod room;
+
+pub mod signal;
+
+pub mod server;

@@ -1,0 +1,279 @@
+//! One participant's media: transports, producers and consumers. Each handle
+//! closes its media when the last clone is dropped.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mediasoup::{
+    consumer::ConsumerOptions,
+    data_structures::DtlsState,
+    prelude::{
+        ConsumeError, DtlsParameters, MediaKind, ProduceError, ProducerOptions, RtpCapabilities,
+        RtpParameters, Transport as _, WebRtcTransport, WebRtcTransportRemoteParameters,
+    },
+    producer::{ProducerTraceEventData, ProducerTraceEventType},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tracing::{debug, error};
+
+use super::{MediaError, MediaEvent, RtpError, answered_no, bounded, lenient, workers::Load};
+use crate::model::{Codec, ConsumerId, ProducerId, TransportId, UnixMs};
+
+/// A WebRTC transport of one participant. Cheap to clone.
+#[derive(Clone)]
+pub struct Transport {
+    transport: WebRtcTransport,
+    events: mpsc::Sender<MediaEvent>,
+    limit: Duration,
+    _load: Arc<Load>,
+}
+
+impl Transport {
+    pub(super) fn new(
+        transport: WebRtcTransport,
+        events: mpsc::Sender<MediaEvent>,
+        load: Load,
+        limit: Duration,
+    ) -> Self {
+        let id = TransportId(transport.id().into());
+        let ended = events.clone();
+        transport
+            .on_dtls_state_change(move |state| {
+                if matches!(state, DtlsState::Failed | DtlsState::Closed) {
+                    report(&ended, MediaEvent::TransportEnded(id));
+                }
+            })
+            .detach();
+        Self { transport, events, limit, _load: Arc::new(load) }
+    }
+
+    /// The transport's id.
+    #[must_use]
+    pub fn id(&self) -> TransportId {
+        TransportId(self.transport.id().into())
+    }
+
+    /// `id`, `iceParameters`, `iceCandidates` and `dtlsParameters`, as
+    /// mediasoup-client takes them.
+    #[must_use]
+    pub fn describe(&self) -> Value {
+        json!({
+            "id": self.id(),
+            "iceParameters": self.transport.ice_parameters(),
+            "iceCandidates": lenient::candidates_to_client(self.transport.ice_candidates()),
+            "dtlsParameters": self.transport.dtls_parameters(),
+        })
+    }
+
+    /// Takes the peer's DTLS parameters; the handshake follows by itself.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn connect(&self, dtls_parameters: DtlsParameters) -> Result<(), MediaError> {
+        let remote = WebRtcTransportRemoteParameters { dtls_parameters };
+        bounded(self.limit, "connect transport", self.transport.connect(remote)).await
+    }
+
+    /// New ICE credentials, in mediasoup's JSON shape.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn restart_ice(&self) -> Result<Value, MediaError> {
+        let parameters =
+            bounded(self.limit, "restart ICE", self.transport.restart_ice()).await?;
+        Ok(json!(parameters))
+    }
+
+    /// Starts receiving an audio stream from the peer.
+    ///
+    /// # Errors
+    /// [`RtpError::Unsupported`] if the router or the transport cannot take
+    /// these parameters, for instance because an SSRC is in use.
+    pub async fn produce(
+        &self,
+        rtp_parameters: RtpParameters,
+        paused: bool,
+    ) -> Result<Producer, RtpError> {
+        let mut options = ProducerOptions::new(MediaKind::Audio, rtp_parameters);
+        options.paused = paused;
+        let producer = match tokio::time::timeout(self.limit, self.transport.produce(options)).await
+        {
+            Err(_) => return Err(MediaError::TimedOut("produce").into()),
+            Ok(Ok(producer)) => producer,
+            Ok(Err(ProduceError::Request(error))) if !answered_no(&error) => {
+                let source = Box::new(error);
+                return Err(MediaError::Request { request: "produce", source }.into());
+            }
+            Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
+        };
+        Ok(Producer { producer, events: self.events.clone(), limit: self.limit })
+    }
+
+    /// Starts sending a producer's stream to the peer, paused.
+    ///
+    /// # Errors
+    /// [`RtpError::Unsupported`] if the capabilities do not fit the producer.
+    pub async fn consume(
+        &self,
+        producer: ProducerId,
+        rtp_capabilities: RtpCapabilities,
+    ) -> Result<Consumer, RtpError> {
+        let mut options = ConsumerOptions::new(producer.0.into(), rtp_capabilities);
+        options.paused = true;
+        match tokio::time::timeout(self.limit, self.transport.consume(options)).await {
+            Err(_) => Err(MediaError::TimedOut("consume").into()),
+            Ok(Ok(consumer)) => Ok(Consumer { consumer, limit: self.limit }),
+            Ok(Err(ConsumeError::Request(error))) if !answered_no(&error) => {
+                Err(MediaError::Request { request: "consume", source: Box::new(error) }.into())
+            }
+            Ok(Err(error)) => Err(RtpError::Unsupported(error.to_string())),
+        }
+    }
+}
+
+/// An audio stream that a participant sends. Cheap to clone.
+#[derive(Clone)]
+pub struct Producer {
+    producer: mediasoup::producer::Producer,
+    events: mpsc::Sender<MediaEvent>,
+    limit: Duration,
+}
+
+impl Producer {
+    /// The producer's id.
+    #[must_use]
+    pub fn id(&self) -> ProducerId {
+        ProducerId(self.producer.id().into())
+    }
+
+    /// The codec in use.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        lenient::codec(self.producer.rtp_parameters())
+    }
+
+    /// Whether a stream with these parameters could not run beside this one on
+    /// the same transport, because it reuses its SSRC or MID.
+    #[must_use]
+    pub fn collides_with(&self, parameters: &RtpParameters) -> bool {
+        let mine = self.producer.rtp_parameters();
+        let same_mid = mine.mid.is_some() && mine.mid == parameters.mid;
+        let same_ssrc = mine.encodings.iter().any(|one| {
+            one.ssrc.is_some() && parameters.encodings.iter().any(|other| other.ssrc == one.ssrc)
+        });
+        same_mid || same_ssrc
+    }
+
+    /// Reports the first RTP packet once, as [`MediaEvent::FirstRtp`].
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn watch_first_rtp(&self) -> Result<(), MediaError> {
+        let id = self.id();
+        let events = self.events.clone();
+        let seen = Arc::new(AtomicBool::new(false));
+        let first = {
+            let seen = Arc::clone(&seen);
+            move || {
+                if !seen.swap(true, Ordering::Relaxed) {
+                    report(&events, MediaEvent::FirstRtp { producer: id, at: UnixMs::now() });
+                }
+            }
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let stop = parking_lot::Mutex::new(Some(stop));
+        let handler = self.producer.on_trace({
+            let first = first.clone();
+            move |event| {
+                if matches!(event, ProducerTraceEventData::Rtp { .. }) {
+                    first();
+                    stop.lock().take().map(|stop| stop.send(()));
+                }
+            }
+        });
+        let on = self.producer.enable_trace_event(vec![ProducerTraceEventType::Rtp]);
+        bounded(self.limit, "watch for RTP", on).await?;
+        // A packet that came before the trace was on is visible in the score.
+        // While paused, packets arrive but nothing is forwarded: that is no start.
+        if !self.producer.paused() && self.producer.score().iter().any(|score| score.score > 0) {
+            first();
+        } else {
+            let weak = self.producer.downgrade();
+            let limit = self.limit;
+            tokio::spawn(async move {
+                // Ends with the producer: dropping it drops the handler's sender.
+                let packet = stopped.await;
+                drop(handler);
+                if let (Ok(()), Some(producer)) = (packet, weak.upgrade()) {
+                    let off = producer.enable_trace_event(Vec::new());
+                    if let Err(error) = bounded(limit, "stop watching for RTP", off).await {
+                        debug!(%error, "RTP trace left on");
+                    }
+                }
+            });
+            return Ok(());
+        }
+        drop(handler);
+        bounded(self.limit, "stop watching for RTP", self.producer.enable_trace_event(Vec::new()))
+            .await
+    }
+
+    /// Stops or starts forwarding to all consumers.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn set_paused(&self, paused: bool) -> Result<(), MediaError> {
+        if paused {
+            bounded(self.limit, "pause producer", self.producer.pause()).await
+        } else {
+            bounded(self.limit, "resume producer", self.producer.resume()).await
+        }
+    }
+}
+
+/// An audio stream that a participant receives. Cheap to clone.
+#[derive(Clone)]
+pub struct Consumer {
+    consumer: mediasoup::consumer::Consumer,
+    limit: Duration,
+}
+
+impl Consumer {
+    /// The consumer's id.
+    #[must_use]
+    pub fn id(&self) -> ConsumerId {
+        ConsumerId(self.consumer.id().into())
+    }
+
+    /// What the receiving endpoint must expect, in mediasoup's JSON shape.
+    #[must_use]
+    pub fn rtp_parameters(&self) -> Value {
+        json!(self.consumer.rtp_parameters())
+    }
+
+    /// Stops or starts sending to this consumer's client.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn set_paused(&self, paused: bool) -> Result<(), MediaError> {
+        if paused {
+            bounded(self.limit, "pause consumer", self.consumer.pause()).await
+        } else {
+            bounded(self.limit, "resume consumer", self.consumer.resume()).await
+        }
+    }
+}
+
+/// Called on the media thread: one non-blocking send. The channel is sized so
+/// that only a room task that has stopped can fill it.
+fn report(events: &mpsc::Sender<MediaEvent>, event: MediaEvent) {
+    if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event) {
+        error!(?event, "media event lost: the room's queue is full");
+    }
+}

@@ -1,0 +1,386 @@
+//! What a participant asks for. Each function checks, acts and commits; the
+//! faces call nothing else.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tracing::debug;
+
+use super::{Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHandle, Reason, Room, Snapshot};
+use crate::{
+    media::{
+        self, DtlsParameters, MediaError, RoomMedia, RtpCapabilities, RtpError, RtpParameters,
+        lenient,
+    },
+    model::{ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs},
+    plugin::{CommandCall, ProduceCall},
+};
+
+/// A successful join.
+pub struct Joined {
+    /// The place in the room: kept for as long as the participant stays.
+    pub membership: Membership,
+    /// What the participant is told from now on.
+    pub inbox: Inbox,
+    /// What the router can receive and send, in mediasoup's JSON shape.
+    pub rtp_capabilities: Value,
+    /// The room as it was on entering.
+    pub snapshot: Snapshot,
+    /// What each plugin shows a newcomer, by plugin name.
+    pub plugins: PluginNotes,
+}
+
+/// A new consumer, paused.
+#[derive(Debug)]
+pub struct Consumed {
+    /// Its id.
+    pub id: ConsumerId,
+    /// What the receiving endpoint must expect, in mediasoup's JSON shape.
+    pub rtp_parameters: Value,
+    /// Whether the producer is muted now.
+    pub producer_paused: bool,
+}
+
+/// One participant's place in a room. Dropping it leaves the room, as a
+/// connection that ended.
+pub struct Membership {
+    room: Arc<Room>,
+    id: ParticipantId,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.room.leave(self.id, &Departure::Disconnected);
+    }
+}
+
+/// Tries at a stream whose SSRC or MID a closing producer still holds, and the
+/// pause between them: the worker frees it within a message's round trip.
+const REPLACE_TRIES: usize = 50;
+const REPLACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
+impl Membership {
+    pub(super) fn new(room: Arc<Room>, id: ParticipantId) -> Self {
+        Self { room, id }
+    }
+
+    /// The room.
+    #[must_use]
+    pub fn room(&self) -> &RoomId {
+        &self.room.id
+    }
+
+    /// Whether the room has ended or removed the participant in the meantime.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.room.core.lock().state.participant(self.id).is_err()
+    }
+
+    /// Leaves the room.
+    pub fn leave(self) {
+        self.room.leave(self.id, &Departure::Left);
+    }
+
+    pub(super) fn rtp_capabilities(&self) -> Value {
+        self.room.media().map_or(Value::Null, |media| media.rtp_capabilities().clone())
+    }
+
+    fn check<T>(&self, check: impl FnOnce(&mut Core) -> Result<T, Reason>) -> Result<T, Reason> {
+        check(&mut self.room.core.lock())
+    }
+
+    /// A request that failed because its object went away in the meantime is
+    /// answered like one that came too late.
+    fn failed(
+        &self,
+        error: MediaError,
+        check: impl FnOnce(&mut Core) -> Result<(), Reason>,
+    ) -> Failure {
+        match self.check(check) {
+            Err(reason) => reason.into(),
+            Ok(()) => error.into(),
+        }
+    }
+
+    /// Creates the transport of one direction; answers `id`, `iceParameters`,
+    /// `iceCandidates` and `dtlsParameters`.
+    ///
+    /// # Errors
+    /// Refused if there is one already.
+    pub async fn create_transport(&self, direction: Direction) -> Result<Value, Failure> {
+        let media = self.check(|core| {
+            core.state.check_new_transport(self.id, direction)?;
+            core.media()
+        })?;
+        let made = media.create_transport(self.room.events.clone()).await;
+        let transport = made.as_ref().ok().map(media::Transport::id);
+        let committed = self.check(|core| {
+            core.state.commit_new_transport(self.id, direction, transport)?;
+            if let Ok(transport) = &made {
+                core.transports.insert(transport.id(), transport.clone());
+            }
+            Ok(())
+        });
+        let transport = made?;
+        committed?;
+        Ok(transport.describe())
+    }
+
+    /// Connects a transport to the client's DTLS.
+    ///
+    /// # Errors
+    /// Refused if the transport is not the participant's or is connected.
+    pub async fn connect_transport(
+        &self,
+        id: TransportId,
+        dtls_parameters: DtlsParameters,
+    ) -> Result<(), Failure> {
+        let transport = self.check(|core| {
+            core.state.check_connect(self.id, id)?;
+            core.transport(id)
+        })?;
+        if let Err(error) = transport.connect(dtls_parameters).await {
+            return Err(self.failed(error, |core| core.state.cancel_connect(self.id, id)));
+        }
+        Ok(())
+    }
+
+    /// New ICE credentials for a transport.
+    ///
+    /// # Errors
+    /// Refused if the transport is not the participant's.
+    pub async fn restart_ice(&self, id: TransportId) -> Result<Value, Failure> {
+        let transport = self.check(|core| {
+            core.state.check_transport(self.id, id, None)?;
+            core.transport(id)
+        })?;
+        transport.restart_ice().await.map_err(|error| {
+            self.failed(error, |core| core.state.check_transport(self.id, id, None))
+        })
+    }
+
+    /// Starts sending audio. The room knows of it before this returns.
+    ///
+    /// # Errors
+    /// Refused by a plugin, or if transport or parameters do not fit.
+    pub async fn produce(
+        &self,
+        transport: TransportId,
+        source: Source,
+        rtp_parameters: RtpParameters,
+    ) -> Result<ProducerId, Failure> {
+        let codec = lenient::codec(&rtp_parameters);
+        let (handle, call) = self.check(|core| {
+            core.state.check_produce(self.id, transport)?;
+            let call = ProduceCall {
+                room: core.state.view(),
+                participant: core.state.participant(self.id)?,
+                source,
+                codec,
+                at: UnixMs::now(),
+            };
+            Ok((core.transport(transport)?, call))
+        })?;
+        let user = call.participant.user.id;
+        self.room.plugins.before_produce(call).await?;
+        let (displaced, muted) = self.check(|core| {
+            core.state.check_produce(self.id, transport)?;
+            Ok((core.take_colliding(self.id, source, &rtp_parameters), core.state.starts_muted(user)))
+        })?;
+        let producer = match send(&handle, &rtp_parameters, muted, displaced.is_some()).await {
+            Ok(producer) => producer,
+            Err(error) => {
+                if let Some(displaced) = displaced {
+                    self.room.change(|core| core.state.on_displaced(displaced, UnixMs::now()));
+                }
+                return Err(match error {
+                    RtpError::Unsupported(why) => Reason::CannotProduce(why).into(),
+                    RtpError::Media(error) => self.failed(error, |core| {
+                        core.state.check_produce(self.id, transport)
+                    }),
+                });
+            }
+        };
+        let media = self.commit_produce(transport, source, &producer, muted)?;
+        let id = producer.id();
+        // Nothing that the client waits for: watched and measured beside the answer.
+        tokio::spawn(async move {
+            let watched = producer.watch_first_rtp().await;
+            let observed = media.observe(&producer).await;
+            for error in [watched, observed].into_iter().filter_map(Result::err) {
+                debug!(producer = %producer.id(), %error, "producer not watched: it is gone");
+            }
+        });
+        Ok(id)
+    }
+
+    fn commit_produce(
+        &self,
+        transport: TransportId,
+        source: Source,
+        producer: &media::Producer,
+        paused: bool,
+    ) -> Result<Arc<RoomMedia>, Failure> {
+        let id = producer.id();
+        let media = self.room.try_change(|core| {
+            let media = core.media()?;
+            let codec = producer.codec();
+            let mut out = core
+                .state
+                .commit_produce(self.id, transport, id, source, &codec, UnixMs::now())?;
+            let producer = producer.clone();
+            core.producers.insert(id, ProducerHandle { producer, paused, applying: false });
+            // A mute may have come or gone while the producer was being made.
+            out.push(super::state::Output::ApplyPause(id));
+            Ok((media, out))
+        })?;
+        Ok(media)
+    }
+
+    /// Starts receiving a producer, paused.
+    ///
+    /// # Errors
+    /// Refused if transport or producer are not to be found or capabilities do
+    /// not fit.
+    pub async fn consume(
+        &self,
+        transport: TransportId,
+        producer: ProducerId,
+        rtp_capabilities: RtpCapabilities,
+    ) -> Result<Consumed, Failure> {
+        let handle = self.check(|core| {
+            core.state.check_consume(self.id, transport, producer)?;
+            if !core.media()?.can_consume(producer, &rtp_capabilities) {
+                let why = "your rtpCapabilities have no codec of this producer";
+                return Err(Reason::CannotConsume(why.to_owned()));
+            }
+            core.transport(transport)
+        })?;
+        let consumer = match handle.consume(producer, rtp_capabilities).await {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                self.check(|core| core.state.check_consume(self.id, transport, producer))?;
+                return Err(match error {
+                    RtpError::Unsupported(why) => Reason::CannotConsume(why).into(),
+                    RtpError::Media(error) => error.into(),
+                });
+            }
+        };
+        let id = consumer.id();
+        let rtp_parameters = consumer.rtp_parameters();
+        let producer_paused = self.check(|core| {
+            let paused = core.state.commit_consume(self.id, transport, producer, id)?;
+            core.consumers.insert(id, consumer);
+            Ok(paused)
+        })?;
+        Ok(Consumed { id, rtp_parameters, producer_paused })
+    }
+
+    /// Lets a consumer flow, or stops it.
+    ///
+    /// # Errors
+    /// Refused if the consumer is not the participant's.
+    pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<(), Failure> {
+        let consumer = self.check(|core| {
+            core.state.check_consumer(self.id, id)?;
+            core.consumers.get(&id).cloned().ok_or(Reason::ConsumerNotFound)
+        })?;
+        consumer.set_paused(paused).await.map_err(|error| {
+            self.failed(error, |core| core.state.check_consumer(self.id, id))
+        })
+    }
+
+    /// Ends a consumer.
+    ///
+    /// # Errors
+    /// Refused if the consumer is not the participant's.
+    pub fn close_consumer(&self, id: ConsumerId) -> Result<(), Failure> {
+        let close = |core: &mut Core| Ok(((), core.state.commit_close_consumer(self.id, id)?));
+        Ok(self.room.try_change(close)?)
+    }
+
+    /// The user mutes or unmutes their own producer.
+    ///
+    /// # Errors
+    /// Refused if it is not theirs; on unmuting, if a plugin holds it muted.
+    pub fn self_mute(&self, id: ProducerId, muted: bool) -> Result<(), Failure> {
+        let change = |core: &mut Core| {
+            Ok(((), core.state.commit_self_mute(self.id, id, muted, UnixMs::now())?))
+        };
+        Ok(self.room.try_change(change)?)
+    }
+
+    /// Ends a producer.
+    ///
+    /// # Errors
+    /// Refused if it is not the participant's.
+    pub fn close_producer(&self, id: ProducerId) -> Result<(), Failure> {
+        let close = |core: &mut Core| {
+            Ok(((), core.state.commit_close_producer(self.id, id, UnixMs::now())?))
+        };
+        Ok(self.room.try_change(close)?)
+    }
+
+    /// Hands a client event to the plugin that registered it. `None`: no plugin did.
+    ///
+    /// # Errors
+    /// The plugin's refusal.
+    pub async fn command(
+        &self,
+        name: &str,
+        payload: Value,
+    ) -> Option<Result<Option<Value>, Failure>> {
+        let views = self.check(|core| Ok((core.state.view(), core.state.participant(self.id)?)));
+        let (room, participant) = match views {
+            Ok(views) => views,
+            Err(reason) => return Some(Err(reason.into())),
+        };
+        let call = CommandCall { room, participant, payload, at: UnixMs::now() };
+        let answer = self.room.plugins.command(name, call).await?;
+        Some(answer.map_err(Failure::from))
+    }
+}
+
+/// Makes a producer; with `again`, waits for the one just given up to free its
+/// SSRC and MID.
+async fn send(
+    transport: &media::Transport,
+    rtp_parameters: &RtpParameters,
+    paused: bool,
+    again: bool,
+) -> Result<media::Producer, RtpError> {
+    let mut tries = if again { REPLACE_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match transport.produce(rtp_parameters.clone(), paused).await {
+            Err(RtpError::Unsupported(_)) if tries > 0 => tokio::time::sleep(REPLACE_PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+impl Core {
+    fn media(&self) -> Result<Arc<RoomMedia>, Reason> {
+        self.media.clone().ok_or(Reason::RoomNotFound)
+    }
+
+    fn transport(&self, id: TransportId) -> Result<media::Transport, Reason> {
+        self.transports.get(&id).cloned().ok_or(Reason::TransportNotFound)
+    }
+
+    /// Gives up the producer that a new stream of the same source displaces, if
+    /// the two cannot run side by side.
+    fn take_colliding(
+        &mut self,
+        participant: ParticipantId,
+        source: Source,
+        parameters: &RtpParameters,
+    ) -> Option<ProducerId> {
+        let id = self.state.producer_of(participant, source)?;
+        if self.producers.get(&id)?.producer.collides_with(parameters) {
+            self.producers.remove(&id);
+            return Some(id);
+        }
+        None
+    }
+}

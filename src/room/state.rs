@@ -1,0 +1,571 @@
+//! The rules of a room. Pure: no clock, no media, no plugins, no locks; input
+//! in, a refusal or outputs out. `check_*` may refuse and change nothing but a
+//! reservation; `commit_*` may find that the world has moved on, and then
+//! refuses too, so that the caller drops what it made.
+
+mod producers;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    event::{Audience, Departure, Event, RoomEnd},
+    reason::Reason,
+    speakers::Speakers,
+};
+use crate::{
+    model::{
+        Codec, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, User,
+        UserId,
+    },
+    plugin::{Fact, JoinCall, ParticipantView, ProducerView, RoomView},
+};
+
+/// Which way a transport carries media, seen from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The client sends: it takes producers.
+    Send,
+    /// The client receives: it takes consumers.
+    Receive,
+}
+
+/// The bounds of one room.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Participants, all users' connections together.
+    pub participants: usize,
+    /// Consumers of one participant.
+    pub consumers: usize,
+}
+
+/// What follows from a change, in order. The shell around the state carries it
+/// out; nothing in it can fail.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Tell participants.
+    Tell(Audience, Event),
+    /// Inform the plugins.
+    Inform(Fact),
+    /// Bring the media in line with [`RoomState::wants_paused`].
+    ApplyPause(ProducerId),
+    /// Let go of the handle, which closes it.
+    DropTransport(TransportId),
+    /// Let go of the handle, which closes it.
+    DropProducer(ProducerId),
+    /// Let go of the handle, which closes it.
+    DropConsumer(ConsumerId),
+    /// The participant has been told everything.
+    Unsubscribe(ParticipantId, Departure),
+    /// The room has ended: everyone has been told everything.
+    End,
+}
+
+/// What a newcomer is shown.
+#[derive(Debug, PartialEq)]
+pub struct Snapshot {
+    /// Everyone in the room, each user once, and whether they send audio.
+    pub users: Vec<(Arc<User>, bool)>,
+    /// Everything that can be consumed.
+    pub producers: Vec<SnapshotProducer>,
+    /// Users who speak now, the dominant one first.
+    pub speakers: Vec<UserId>,
+}
+
+/// A producer as a newcomer is shown it.
+#[derive(Debug, PartialEq)]
+pub struct SnapshotProducer {
+    /// The producer.
+    pub id: ProducerId,
+    /// Who sends.
+    pub user: UserId,
+    /// What it carries.
+    pub source: Source,
+    /// Whether it is muted now.
+    pub paused: bool,
+}
+
+/// The state of one room.
+#[derive(Debug)]
+pub struct RoomState {
+    id: RoomId,
+    limits: Limits,
+    participants: HashMap<ParticipantId, Participant>,
+    producers: HashMap<ProducerId, Producer>,
+    /// Users whom plugins hold muted, and which plugins.
+    muted_users: HashMap<UserId, BTreeSet<Arc<str>>>,
+    speakers: Speakers,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Participant {
+    user: Arc<User>,
+    send: Slot,
+    receive: Slot,
+    producers: BTreeMap<Source, ProducerId>,
+    consumers: HashMap<ConsumerId, ProducerId>,
+}
+
+/// The one transport that a participant may have in each direction.
+#[derive(Debug, Default, PartialEq)]
+enum Slot {
+    #[default]
+    Free,
+    /// Reserved before the await, so that a second request does not make a twin.
+    Reserved,
+    Open {
+        id: TransportId,
+        connected: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Producer {
+    owner: ParticipantId,
+    user: Arc<User>,
+    source: Source,
+    codec: Codec,
+    self_muted: bool,
+    /// Plugins that hold this producer muted.
+    muted_by: BTreeSet<Arc<str>>,
+    first_rtp_at: Option<UnixMs>,
+    consumers: HashSet<(ParticipantId, ConsumerId)>,
+}
+
+impl Participant {
+    fn slot(&mut self, direction: Direction) -> &mut Slot {
+        match direction {
+            Direction::Send => &mut self.send,
+            Direction::Receive => &mut self.receive,
+        }
+    }
+}
+
+impl RoomState {
+    /// An empty room.
+    #[must_use]
+    pub fn new(id: RoomId, limits: Limits, speaker_hold_ms: u64) -> Self {
+        Self {
+            id,
+            limits,
+            participants: HashMap::new(),
+            producers: HashMap::new(),
+            muted_users: HashMap::new(),
+            speakers: Speakers::new(speaker_hold_ms),
+            ended: false,
+        }
+    }
+
+    /// Whether the room has ended: it takes nobody in any more.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// How many participants the room has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.participants.len()
+    }
+
+    /// Whether nobody is in the room.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.participants.is_empty()
+    }
+
+    /// The room as plugins see it.
+    #[must_use]
+    pub fn view(&self) -> RoomView {
+        RoomView {
+            id: self.id.clone(),
+            participants: u32::try_from(self.participants.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// A participant as plugins see it.
+    ///
+    /// # Errors
+    /// If the participant is not in the room.
+    pub fn participant(&self, id: ParticipantId) -> Result<ParticipantView, Reason> {
+        let participant = self.participants.get(&id).ok_or(Reason::NotInRoom)?;
+        Ok(self.participant_view(id, &participant.user))
+    }
+
+    fn participant_view(&self, id: ParticipantId, user: &Arc<User>) -> ParticipantView {
+        ParticipantView { id, user: Arc::clone(user), connections: self.connections(user.id) }
+    }
+
+    /// How many participants of a user the room has.
+    #[must_use]
+    pub fn connections(&self, user: UserId) -> u32 {
+        let count = self.participants.values().filter(|one| one.user.id == user).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// May another participant enter?
+    ///
+    /// # Errors
+    /// If the room is full or has ended.
+    pub fn check_join(&self) -> Result<(), Reason> {
+        if self.ended {
+            return Err(Reason::RoomNotFound);
+        }
+        if self.participants.len() >= self.limits.participants {
+            return Err(Reason::RoomFull);
+        }
+        Ok(())
+    }
+
+    /// Takes a participant in. Their own first event is what comes after.
+    ///
+    /// # Errors
+    /// As [`RoomState::check_join`].
+    pub fn commit_join(
+        &mut self,
+        id: ParticipantId,
+        user: &Arc<User>,
+        at: UnixMs,
+    ) -> Result<(Snapshot, JoinCall, Vec<Output>), Reason> {
+        self.check_join()?;
+        let snapshot = self.snapshot();
+        let newcomer = Participant {
+            user: Arc::clone(user),
+            send: Slot::Free,
+            receive: Slot::Free,
+            producers: BTreeMap::new(),
+            consumers: HashMap::new(),
+        };
+        self.participants.insert(id, newcomer);
+        let participant = self.participant_view(id, user);
+        let mut out = Vec::new();
+        if participant.connections == 1 {
+            out.push(Output::Tell(
+                Audience::RoomExcept(id),
+                Event::UserJoined(Arc::clone(user)),
+            ));
+        }
+        let call = JoinCall { room: self.view(), participant, at };
+        out.push(Output::Inform(Fact::Joined(call.clone())));
+        Ok((snapshot, call, out))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut users: BTreeMap<UserId, (Arc<User>, bool)> = BTreeMap::new();
+        for one in self.participants.values() {
+            let entry =
+                users.entry(one.user.id).or_insert_with(|| (Arc::clone(&one.user), false));
+            entry.1 |= !one.producers.is_empty();
+        }
+        let mut producers: Vec<SnapshotProducer> = self
+            .producers
+            .iter()
+            .map(|(id, producer)| SnapshotProducer {
+                id: *id,
+                user: producer.user.id,
+                source: producer.source,
+                paused: self.paused(producer),
+            })
+            .collect();
+        producers.sort_by_key(|one| (one.user, one.source));
+        Snapshot {
+            users: users.into_values().collect(),
+            producers,
+            speakers: self.speakers.users().into_iter().map(|(user, _)| user).collect(),
+        }
+    }
+
+    /// Takes a participant out with all they had. Idempotent. The last one out
+    /// ends the room.
+    pub fn commit_leave(
+        &mut self,
+        id: ParticipantId,
+        departure: &Departure,
+        at: UnixMs,
+    ) -> Vec<Output> {
+        let mut out = Vec::new();
+        if !self.participants.contains_key(&id) {
+            return out;
+        }
+        self.close_producers_of(id, departure.close_reason(), at, &mut out);
+        let Some(gone) = self.participants.remove(&id) else { return out };
+        self.release(id, &gone, &mut out);
+        let participant = self.participant_view(id, &gone.user);
+        let reason = departure.reason();
+        if participant.connections == 0 {
+            out.push(Output::Tell(
+                Audience::RoomExcept(id),
+                Event::UserLeft { user: Arc::clone(&gone.user), reason: Arc::clone(&reason) },
+            ));
+        }
+        let room = self.view();
+        out.push(Output::Inform(Fact::Left { room, participant, reason: reason.to_string(), at }));
+        out.push(Output::Unsubscribe(id, departure.clone()));
+        if self.participants.is_empty() {
+            self.ended = true;
+            out.push(Output::End);
+        }
+        out
+    }
+
+    /// Ends the room for everyone. Idempotent.
+    pub fn commit_end(&mut self, reason: RoomEnd, at: UnixMs) -> Vec<Output> {
+        let mut out = Vec::new();
+        if self.ended {
+            return out;
+        }
+        self.ended = true;
+        let everyone: Vec<ParticipantId> = self.participants.keys().copied().collect();
+        for id in &everyone {
+            self.close_producers_of(*id, super::event::CloseReason::RoomClosed, at, &mut out);
+        }
+        let room = self.id.clone();
+        out.push(Output::Tell(Audience::Room, Event::RoomClosed { room, reason, at }));
+        for id in everyone {
+            let Some(gone) = self.participants.remove(&id) else { continue };
+            self.release(id, &gone, &mut out);
+            out.push(Output::Inform(Fact::Left {
+                room: self.view(),
+                participant: self.participant_view(id, &gone.user),
+                reason: reason.as_str().to_owned(),
+                at,
+            }));
+        }
+        out.push(Output::End);
+        out
+    }
+
+    /// Lets go of a departed participant's consumers and transports.
+    fn release(&mut self, id: ParticipantId, gone: &Participant, out: &mut Vec<Output>) {
+        for (consumer, producer) in &gone.consumers {
+            if let Some(producer) = self.producers.get_mut(producer) {
+                producer.consumers.remove(&(id, *consumer));
+            }
+            out.push(Output::DropConsumer(*consumer));
+        }
+        for slot in [&gone.send, &gone.receive] {
+            if let Slot::Open { id, .. } = slot {
+                out.push(Output::DropTransport(*id));
+            }
+        }
+    }
+
+    fn member(&mut self, id: ParticipantId) -> Result<&mut Participant, Reason> {
+        // A room that ended under its participant is one that is not there.
+        self.participants.get_mut(&id).ok_or(if self.ended {
+            Reason::RoomNotFound
+        } else {
+            Reason::NotInRoom
+        })
+    }
+
+    /// Reserves the participant's transport of this direction.
+    ///
+    /// # Errors
+    /// If there is one already, or one is being made.
+    pub fn check_new_transport(
+        &mut self,
+        participant: ParticipantId,
+        direction: Direction,
+    ) -> Result<(), Reason> {
+        let slot = self.member(participant)?.slot(direction);
+        if *slot != Slot::Free {
+            return Err(Reason::TransportLimit);
+        }
+        *slot = Slot::Reserved;
+        Ok(())
+    }
+
+    /// Fills the reservation; with `None`, gives it back.
+    ///
+    /// # Errors
+    /// If the participant has gone in the meantime.
+    pub fn commit_new_transport(
+        &mut self,
+        participant: ParticipantId,
+        direction: Direction,
+        transport: Option<TransportId>,
+    ) -> Result<(), Reason> {
+        let slot = self.member(participant)?.slot(direction);
+        *slot = transport.map_or(Slot::Free, |id| Slot::Open { id, connected: false });
+        Ok(())
+    }
+
+    /// Is it this participant's transport, of the direction if one is asked for?
+    ///
+    /// # Errors
+    /// If not; another participant's is answered like an unknown one.
+    pub fn check_transport(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+        direction: Option<Direction>,
+    ) -> Result<(), Reason> {
+        let member = self.member(participant)?;
+        let mut found = Err(Reason::TransportNotFound);
+        for one in [Direction::Send, Direction::Receive] {
+            if matches!(member.slot(one), Slot::Open { id, .. } if *id == transport) {
+                found = match direction {
+                    Some(wanted) if wanted != one => Err(Reason::WrongDirection),
+                    _ => Ok(()),
+                };
+            }
+        }
+        found
+    }
+
+    /// Reserves the one connect that a transport takes.
+    ///
+    /// # Errors
+    /// If it is not the participant's, or is connected already.
+    pub fn check_connect(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+    ) -> Result<(), Reason> {
+        let connected = self.connected(participant, transport)?;
+        if *connected {
+            return Err(Reason::AlreadyConnected);
+        }
+        *connected = true;
+        Ok(())
+    }
+
+    /// Gives the reservation back after a connect that failed.
+    ///
+    /// # Errors
+    /// If the transport has gone in the meantime.
+    pub fn cancel_connect(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+    ) -> Result<(), Reason> {
+        *self.connected(participant, transport)? = false;
+        Ok(())
+    }
+
+    fn connected(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+    ) -> Result<&mut bool, Reason> {
+        let member = self.member(participant)?;
+        [&mut member.send, &mut member.receive]
+            .into_iter()
+            .find_map(|slot| match slot {
+                Slot::Open { id, connected } if *id == transport => Some(connected),
+                _ => None,
+            })
+            .ok_or(Reason::TransportNotFound)
+    }
+
+    /// A transport has ended by itself: what ran over it ends too, and its
+    /// place is free again. Idempotent.
+    pub fn on_transport_ended(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
+        let mut out = Vec::new();
+        let holds = |slot: &Slot| matches!(slot, Slot::Open { id, .. } if *id == transport);
+        let Some((&id, member)) = self
+            .participants
+            .iter_mut()
+            .find(|(_, one)| holds(&one.send) || holds(&one.receive))
+        else {
+            return out;
+        };
+        if holds(&member.send) {
+            member.send = Slot::Free;
+            let reason = super::event::CloseReason::TransportClosed;
+            self.close_producers_of(id, reason, at, &mut out);
+        } else {
+            member.receive = Slot::Free;
+            for (consumer, producer) in std::mem::take(&mut member.consumers) {
+                if let Some(producer) = self.producers.get_mut(&producer) {
+                    producer.consumers.remove(&(id, consumer));
+                }
+                out.push(Output::DropConsumer(consumer));
+            }
+        }
+        out.push(Output::DropTransport(transport));
+        out
+    }
+
+    /// May the participant consume this producer over this transport?
+    ///
+    /// # Errors
+    /// If the transport or the producer is not to be found, or there are too
+    /// many consumers.
+    pub fn check_consume(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+        producer: ProducerId,
+    ) -> Result<(), Reason> {
+        self.check_transport(participant, transport, Some(Direction::Receive))?;
+        if !self.producers.contains_key(&producer) {
+            return Err(Reason::ProducerNotFound);
+        }
+        let limit = self.limits.consumers;
+        if self.member(participant)?.consumers.len() >= limit {
+            return Err(Reason::CannotConsume(format!("at most {limit} consumers")));
+        }
+        Ok(())
+    }
+
+    /// Registers a consumer; answers whether its producer is paused.
+    ///
+    /// # Errors
+    /// As [`RoomState::check_consume`]: the world may have moved on.
+    pub fn commit_consume(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+        producer: ProducerId,
+        consumer: ConsumerId,
+    ) -> Result<bool, Reason> {
+        self.check_consume(participant, transport, producer)?;
+        self.member(participant)?.consumers.insert(consumer, producer);
+        let Some(source) = self.producers.get_mut(&producer) else {
+            return Err(Reason::ProducerNotFound);
+        };
+        source.consumers.insert((participant, consumer));
+        Ok(self.wants_paused(producer))
+    }
+
+    /// Is it this participant's consumer?
+    ///
+    /// # Errors
+    /// If not; another participant's is answered like an unknown one.
+    pub fn check_consumer(
+        &mut self,
+        participant: ParticipantId,
+        consumer: ConsumerId,
+    ) -> Result<(), Reason> {
+        let member = self.member(participant)?;
+        member.consumers.get(&consumer).map(|_| ()).ok_or(Reason::ConsumerNotFound)
+    }
+
+    /// Takes a consumer out.
+    ///
+    /// # Errors
+    /// As [`RoomState::check_consumer`].
+    pub fn commit_close_consumer(
+        &mut self,
+        participant: ParticipantId,
+        consumer: ConsumerId,
+    ) -> Result<Vec<Output>, Reason> {
+        let member = self.member(participant)?;
+        let producer = member.consumers.remove(&consumer).ok_or(Reason::ConsumerNotFound)?;
+        if let Some(producer) = self.producers.get_mut(&producer) {
+            producer.consumers.remove(&(participant, consumer));
+        }
+        Ok(vec![Output::DropConsumer(consumer)])
+    }
+
+    fn producer_view(id: ProducerId, producer: &Producer) -> ProducerView {
+        ProducerView { id, source: producer.source, codec: producer.codec.clone() }
+    }
+}

@@ -1,0 +1,419 @@
+//! Producers: who sends, who holds whom muted, who speaks.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use super::{Direction, Output, Participant, Producer, RoomState};
+use crate::{
+    media::Level,
+    model::{Codec, ParticipantId, ProducerId, Source, TransportId, UnixMs, User, UserId},
+    plugin::{Action, Fact, SpeakerView, Target},
+    room::{
+        event::{Audience, CloseReason, Departure, Event},
+        reason::Reason,
+        speakers::{Change, Heard},
+    },
+};
+
+/// How many users plugins may hold muted in one room, present or not.
+const MAX_MUTED_USERS: usize = 10_000;
+
+impl RoomState {
+    /// May the participant send over this transport?
+    ///
+    /// # Errors
+    /// If the transport is not to be found or is the receiving one.
+    pub fn check_produce(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+    ) -> Result<(), Reason> {
+        self.check_transport(participant, transport, Some(Direction::Send))
+    }
+
+    /// The participant's running producer of this source.
+    #[must_use]
+    pub fn producer_of(&self, participant: ParticipantId, source: Source) -> Option<ProducerId> {
+        self.participants.get(&participant)?.producers.get(&source).copied()
+    }
+
+    /// Whether a new producer of this user starts muted.
+    #[must_use]
+    pub fn starts_muted(&self, user: UserId) -> bool {
+        self.muted_users.contains_key(&user)
+    }
+
+    /// Registers a producer that can be consumed from now on: announces it, then
+    /// ends the one it displaces.
+    ///
+    /// # Errors
+    /// If the participant or the transport has gone in the meantime.
+    pub fn commit_produce(
+        &mut self,
+        participant: ParticipantId,
+        transport: TransportId,
+        id: ProducerId,
+        source: Source,
+        codec: &Codec,
+        at: UnixMs,
+    ) -> Result<Vec<Output>, Reason> {
+        self.check_produce(participant, transport)?;
+        let member = self.member(participant)?;
+        let user = Arc::clone(&member.user);
+        let displaced = member.producers.insert(source, id);
+        let producer = Producer {
+            owner: participant,
+            user: Arc::clone(&user),
+            source,
+            codec: codec.clone(),
+            self_muted: false,
+            muted_by: BTreeSet::new(),
+            first_rtp_at: None,
+            consumers: HashSet::new(),
+        };
+        let mut out = vec![Output::Tell(
+            Audience::RoomExcept(participant),
+            Event::NewProducer { producer: id, user: user.id, source },
+        )];
+        if self.paused(&producer) {
+            out.push(Output::ApplyPause(id));
+            out.push(Output::Tell(
+                Audience::Room,
+                Event::ProducerPaused {
+                    producer: id,
+                    user: user.id,
+                    paused: true,
+                    by_moderator: true,
+                },
+            ));
+        }
+        out.push(Output::Inform(Fact::NewProducer {
+            room: self.view(),
+            participant: self.participant_view(participant, &user),
+            producer: Self::producer_view(id, &producer),
+            at,
+        }));
+        self.producers.insert(id, producer);
+        if let Some(displaced) = displaced {
+            self.close(displaced, CloseReason::Replaced, at, &mut out);
+        }
+        Ok(out)
+    }
+
+    /// Is it this participant's producer?
+    ///
+    /// # Errors
+    /// If not; another participant's is answered like an unknown one.
+    pub fn check_producer(
+        &self,
+        participant: ParticipantId,
+        producer: ProducerId,
+    ) -> Result<(), Reason> {
+        match self.producers.get(&producer) {
+            Some(one) if one.owner == participant => Ok(()),
+            _ => Err(Reason::ProducerNotFound),
+        }
+    }
+
+    /// The user mutes or unmutes themselves.
+    ///
+    /// # Errors
+    /// If it is not their producer; on unmuting, if a plugin holds it muted.
+    pub fn commit_self_mute(
+        &mut self,
+        participant: ParticipantId,
+        id: ProducerId,
+        muted: bool,
+        at: UnixMs,
+    ) -> Result<Vec<Output>, Reason> {
+        self.check_producer(participant, id)?;
+        let holder = self.muters(id).next().cloned();
+        if let (false, Some(plugin)) = (muted, holder) {
+            return Err(Reason::Muted(plugin));
+        }
+        let mut out = Vec::new();
+        self.change_mute(id, Some(participant), at, &mut out, |producer| {
+            producer.self_muted = muted;
+        });
+        Ok(out)
+    }
+
+    /// The client ends its producer.
+    ///
+    /// # Errors
+    /// If it is not this participant's.
+    pub fn commit_close_producer(
+        &mut self,
+        participant: ParticipantId,
+        id: ProducerId,
+        at: UnixMs,
+    ) -> Result<Vec<Output>, Reason> {
+        self.check_producer(participant, id)?;
+        let mut out = Vec::new();
+        self.close(id, CloseReason::Closed, at, &mut out);
+        Ok(out)
+    }
+
+    /// A producer's handle was given up before its successor could be made.
+    pub fn on_displaced(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.close(id, CloseReason::Replaced, at, &mut out);
+        out
+    }
+
+    /// The first RTP packet of a producer has arrived. Told once.
+    pub fn on_first_rtp(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
+        let Some(producer) = self.producers.get_mut(&id) else { return Vec::new() };
+        if producer.first_rtp_at.is_some() {
+            return Vec::new();
+        }
+        producer.first_rtp_at = Some(at);
+        let (owner, user) = (producer.owner, Arc::clone(&producer.user));
+        let view = Self::producer_view(id, producer);
+        vec![
+            Output::Tell(Audience::Room, Event::FirstRtp { producer: id, user: user.id, at }),
+            Output::Inform(Fact::FirstRtp {
+                room: self.view(),
+                participant: self.participant_view(owner, &user),
+                producer: view,
+                at,
+            }),
+        ]
+    }
+
+    /// Levels were measured, or it is time to look again (`levels` empty).
+    pub fn on_levels(&mut self, levels: &[Level], at: UnixMs) -> Vec<Output> {
+        let heard: Vec<Heard> = levels
+            .iter()
+            .filter_map(|level| {
+                let producer = self.producers.get(&level.producer)?;
+                // A report may be older than the mute.
+                (!self.paused(producer)).then_some(Heard {
+                    producer: level.producer,
+                    user: producer.user.id,
+                    volume: level.volume,
+                })
+            })
+            .collect();
+        let change = self.speakers.report(&heard, at);
+        let mut out = Vec::new();
+        self.tell_speakers(change, at, &mut out);
+        out
+    }
+
+    /// When [`RoomState::on_levels`] should be called even if none are measured.
+    #[must_use]
+    pub fn speaking_deadline(&self) -> Option<UnixMs> {
+        self.speakers.deadline()
+    }
+
+    fn tell_speakers(&self, change: Change, at: UnixMs, out: &mut Vec<Output>) {
+        if change == Change::Changed {
+            let speakers = self.speakers.users();
+            out.push(Output::Tell(Audience::Room, Event::Speaking { speakers, at }));
+        }
+        if change != Change::None {
+            let speakers = self.speakers.current().iter().map(|one| SpeakerView {
+                user_id: one.user,
+                producer_id: one.producer,
+                volume: one.volume,
+            });
+            let (room, speakers) = (self.view(), speakers.collect());
+            out.push(Output::Inform(Fact::SpeakerChanged { room, speakers, at }));
+        }
+    }
+
+    /// Carries out what a plugin asks for, as far as the room's rules know it.
+    pub fn apply(&mut self, plugin: &Arc<str>, action: Action, at: UnixMs) -> Vec<Output> {
+        let mut out = Vec::new();
+        if self.ended {
+            return out;
+        }
+        match action {
+            Action::EmitToUser { user, event, payload } => out.push(Output::Tell(
+                Audience::User(user),
+                Event::Plugin { name: event.into(), payload },
+            )),
+            Action::EmitToRoom { event, payload, except } => out.push(Output::Tell(
+                except.map_or(Audience::Room, Audience::RoomExceptUser),
+                Event::Plugin { name: event.into(), payload },
+            )),
+            Action::Mute(target) => self.hold_mute(plugin, target, true, at, &mut out),
+            Action::Unmute(target) => self.hold_mute(plugin, target, false, at, &mut out),
+            Action::Close(target) => {
+                for id in self.targets(target) {
+                    self.close(id, CloseReason::Plugin, at, &mut out);
+                }
+            }
+            Action::Kick { user, reason } => {
+                let departure = Departure::Kicked(reason.into());
+                for id in self.participants_of(user) {
+                    out.extend(self.commit_leave(id, &departure, at));
+                }
+            }
+        }
+        out
+    }
+
+    /// What the media should be: whether anybody holds the producer muted.
+    #[must_use]
+    pub fn wants_paused(&self, id: ProducerId) -> bool {
+        self.producers.get(&id).is_some_and(|producer| self.paused(producer))
+    }
+
+    pub(super) fn paused(&self, producer: &Producer) -> bool {
+        producer.self_muted
+            || !producer.muted_by.is_empty()
+            || self.muted_users.contains_key(&producer.user.id)
+    }
+
+    fn muters(&self, id: ProducerId) -> impl Iterator<Item = &Arc<str>> {
+        let producer = self.producers.get(&id);
+        let by_user = producer.and_then(|one| self.muted_users.get(&one.user.id));
+        producer.map(|one| &one.muted_by).into_iter().chain(by_user).flatten()
+    }
+
+    fn participants_of(&self, user: UserId) -> Vec<ParticipantId> {
+        let of = |one: &Participant| one.user.id == user;
+        self.participants.iter().filter(|(_, one)| of(one)).map(|(id, _)| *id).collect()
+    }
+
+    fn targets(&self, target: Target) -> Vec<ProducerId> {
+        match target {
+            Target::Producer(id) => self.producers.contains_key(&id).then_some(id).into_iter().collect(),
+            Target::User(user) => {
+                let of = |one: &Producer| one.user.id == user;
+                self.producers.iter().filter(|(_, one)| of(one)).map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
+    fn hold_mute(
+        &mut self,
+        plugin: &Arc<str>,
+        target: Target,
+        hold: bool,
+        at: UnixMs,
+        out: &mut Vec<Output>,
+    ) {
+        let set = |holders: &mut BTreeSet<Arc<str>>| {
+            if hold {
+                holders.insert(Arc::clone(plugin));
+            } else {
+                holders.remove(plugin);
+            }
+        };
+        match target {
+            Target::Producer(id) => self.change_mute(id, None, at, out, |one| set(&mut one.muted_by)),
+            Target::User(user) => {
+                let affected = self.targets(target);
+                let before: Vec<bool> = affected.iter().map(|id| self.wants_paused(*id)).collect();
+                if self.muted_users.len() < MAX_MUTED_USERS || self.muted_users.contains_key(&user)
+                {
+                    set(self.muted_users.entry(user).or_default());
+                }
+                self.muted_users.retain(|_, holders| !holders.is_empty());
+                for (id, before) in affected.into_iter().zip(before) {
+                    self.tell_mute(id, before, None, at, out);
+                }
+            }
+        }
+    }
+
+    fn change_mute(
+        &mut self,
+        id: ProducerId,
+        by: Option<ParticipantId>,
+        at: UnixMs,
+        out: &mut Vec<Output>,
+        change: impl FnOnce(&mut Producer),
+    ) {
+        let before = self.wants_paused(id);
+        if let Some(producer) = self.producers.get_mut(&id) {
+            change(producer);
+            self.tell_mute(id, before, by, at, out);
+        }
+    }
+
+    /// Tells the room if a producer's pause is another now; `by`: its own user did it.
+    fn tell_mute(
+        &mut self,
+        id: ProducerId,
+        before: bool,
+        by: Option<ParticipantId>,
+        at: UnixMs,
+        out: &mut Vec<Output>,
+    ) {
+        let paused = self.wants_paused(id);
+        let Some(user) = self.producers.get(&id).map(|one| one.user.id) else { return };
+        if paused == before {
+            return;
+        }
+        out.push(Output::ApplyPause(id));
+        out.push(Output::Tell(
+            by.map_or(Audience::Room, Audience::RoomExcept),
+            Event::ProducerPaused { producer: id, user, paused, by_moderator: by.is_none() },
+        ));
+        if paused {
+            let change = self.speakers.forget(id, at);
+            self.tell_speakers(change, at, out);
+        }
+    }
+
+    pub(super) fn close_producers_of(
+        &mut self,
+        participant: ParticipantId,
+        reason: CloseReason,
+        at: UnixMs,
+        out: &mut Vec<Output>,
+    ) {
+        let ids: Vec<ProducerId> = self
+            .participants
+            .get(&participant)
+            .map(|member| member.producers.values().copied().collect())
+            .unwrap_or_default();
+        for id in ids {
+            self.close(id, reason, at, out);
+        }
+    }
+
+    /// The one end of every producer, whatever the cause.
+    fn close(&mut self, id: ProducerId, reason: CloseReason, at: UnixMs, out: &mut Vec<Output>) {
+        let Some(gone) = self.producers.remove(&id) else { return };
+        if let Some(owner) = self.participants.get_mut(&gone.owner) {
+            // A successor may hold the place already.
+            owner.producers.retain(|_, producer| *producer != id);
+        }
+        for (participant, consumer) in &gone.consumers {
+            if let Some(listener) = self.participants.get_mut(participant) {
+                listener.consumers.remove(consumer);
+            }
+            out.push(Output::DropConsumer(*consumer));
+        }
+        let view = Self::producer_view(id, &gone);
+        let Producer { owner, user, source, first_rtp_at, .. } = gone;
+        out.push(Output::DropProducer(id));
+        out.push(Output::Tell(
+            Audience::Room,
+            Event::ProducerClosed { producer: id, user: user.id, source, reason },
+        ));
+        out.push(Output::Inform(Fact::ProducerClosed {
+            room: self.view(),
+            participant: self.participant_view(owner, &user),
+            producer: view,
+            reason: reason.as_str().to_owned(),
+            first_rtp_at,
+            at,
+        }));
+        let change = self.speakers.forget(id, at);
+        self.tell_speakers(change, at, out);
+    }
+
+    /// The user of a participant, for identity checks of a face.
+    #[must_use]
+    pub fn user_of(&self, participant: ParticipantId) -> Option<&Arc<User>> {
+        self.participants.get(&participant).map(|one| &one.user)
+    }
+}

@@ -1,0 +1,154 @@
+//! Composition: media, plugins, store, rooms and faces become one server, and
+//! come to rest in reverse order.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{AllowedOrigins, Config},
+    media::{Media, MediaError},
+    model::UnixMs,
+    plugin::{LoadError, PluginHost},
+    room::{RoomEnd, Rooms},
+    signal::{
+        Faces,
+        auth::{AuthConfigError, Authenticator},
+        http::{self, HttpState},
+        socketio,
+    },
+    store::{Store, StoreError},
+    telemetry::Metrics,
+};
+
+/// Why the server did not start or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A plugin cannot be loaded.
+    #[error(transparent)]
+    Plugin(#[from] LoadError),
+    /// The media workers cannot be started.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// Tokens cannot be verified with this configuration.
+    #[error(transparent)]
+    Auth(#[from] AuthConfigError),
+    /// The listener failed.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves until `shutdown` completes, then stops gracefully within the
+/// configured limit. `ready` is called once, when clients can connect.
+///
+/// # Errors
+/// If a part cannot be started. Everything that was started is stopped again.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    metrics: Metrics,
+    ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServerError> {
+    let auth = Authenticator::new(&config.auth)?;
+    let store = Store::open(&config.server.data_dir)?;
+    let plugins = PluginHost::load(&config.plugins, &store).await?;
+    let (media, mut deaths) = Media::start(config.media.clone()).await?;
+    let outbox = config.sessions.outbox_capacity;
+    let rooms = Rooms::new(config.rooms.clone(), outbox, media.clone(), plugins.clone());
+    let carrier = rooms.clone();
+    plugins.set_carry_out(move |room, plugin, actions| carrier.carry_out(room, plugin, actions));
+    let mourner = rooms.clone();
+    tokio::spawn(async move {
+        while let Some(worker) = deaths.recv().await {
+            mourner.worker_died(worker);
+        }
+    });
+
+    let limit = config.server.shutdown_limit;
+    let cors = cors(&config.server.allowed_origins);
+    let ice_servers = serde_json::to_value(&config.media.ice_servers).unwrap_or_default();
+    let faces = Arc::new(Faces { config, auth, rooms: rooms.clone(), ice_servers });
+    let (socketio, io) = socketio::layer(&faces);
+    let state = HttpState { faces, media: media.clone(), metrics: Arc::new(metrics) };
+    let app = http::routes(state).layer(socketio).layer(cors);
+    // Small packets must not wait for the acknowledgement of others.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!(%error, "TCP_NODELAY not set");
+        }
+    });
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(
+        axum::serve(listener, app)
+            .with_graceful_shutdown(async move { drop(stopped.await) })
+            .into_future(),
+    );
+    ready();
+    shutdown.await;
+
+    info!("stopping");
+    let deadline = UnixMs(UnixMs::now().0 + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    let stop = stop_in_order(Parts { rooms, plugins, store, media, io, stop }, deadline, limit);
+    if tokio::time::timeout(limit, stop).await.is_err() {
+        error!("not everything came to rest within the limit");
+    }
+    serving.abort();
+    Ok(())
+}
+
+struct Parts {
+    rooms: Rooms,
+    plugins: PluginHost,
+    store: Store,
+    media: Media,
+    io: socketioxide::SocketIo,
+    stop: tokio::sync::oneshot::Sender<()>,
+}
+
+/// Clients first, then the rules, then what they wrote, then the media.
+async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
+    let Parts { rooms, plugins, store, media, io, stop } = parts;
+    rooms.drain();
+    socketio::announce_drain(&io, deadline).await;
+    rooms.end_all(RoomEnd::Shutdown);
+    // A moment for the last events to leave the queues.
+    tokio::time::sleep(FAREWELL.min(limit / 4)).await;
+    io.close().await;
+    drop(stop);
+    plugins.shutdown(limit / 2).await;
+    if let Err(error) = store.flush(limit / 4).await {
+        error!(%error, "not everything was written");
+    }
+    drop(rooms);
+    // The last handle joins the media threads.
+    let ended = tokio::task::spawn_blocking(move || media.shut_down()).await;
+    if ended.is_err() {
+        error!("the media threads did not end in order");
+    }
+}
+
+/// How long clients have to take their last events.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+fn cors(allowed: &AllowedOrigins) -> CorsLayer {
+    use axum::http::{HeaderValue, Method, header};
+    let origins = match allowed {
+        AllowedOrigins::Any => AllowOrigin::mirror_request(),
+        AllowedOrigins::Listed(list) => {
+            AllowOrigin::list(list.iter().filter_map(|one| HeaderValue::from_str(one).ok()))
+        }
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+}
