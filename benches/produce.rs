@@ -71,7 +71,7 @@ impl Side {
                 "encodings": [{ "ssrc": *ssrc }],
                 "rtcp": { "cname": "bench" },
             });
-            let parameters = lenient::rtp_parameters(parameters).unwrap();
+            let parameters = lenient::rtp_parameters(&parameters).unwrap();
             let start = Instant::now();
             let id = self
                 .membership

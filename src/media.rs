@@ -13,7 +13,7 @@ pub mod lenient;
 
 use std::{future::Future, time::Duration};
 
-use mediasoup::worker::RequestError;
+use mediasoup::{prelude::RtpCodecParameters, worker::RequestError};
 pub use mediasoup::{
     prelude::{DtlsParameters, RtpCapabilities, RtpParameters},
     router::RouterId,
@@ -22,7 +22,7 @@ pub use participant::{Consumer, Producer, Transport};
 pub use router::RoomMedia;
 pub use workers::{Media, WorkerKey};
 
-use crate::model::{ProducerId, TransportId, UnixMs};
+use crate::model::{Codec, ProducerId, TransportId, UnixMs};
 
 /// The media core failed at something that was asked of it correctly.
 #[derive(Debug, thiserror::Error)]
@@ -104,4 +104,22 @@ where
 /// Whether the worker itself said no, as opposed to being gone.
 fn answered_no(error: &RequestError) -> bool {
     matches!(error, RequestError::Response { .. })
+}
+
+/// The codec that a producer with these parameters uses.
+#[must_use]
+pub fn codec(parameters: &RtpParameters) -> Codec {
+    match parameters.codecs.first() {
+        Some(RtpCodecParameters::Audio { mime_type, clock_rate, channels, .. }) => Codec {
+            mime_type: mime_type.as_str().to_owned(),
+            clock_rate: clock_rate.get(),
+            channels: channels.get(),
+        },
+        Some(RtpCodecParameters::Video { mime_type, clock_rate, .. }) => Codec {
+            mime_type: mime_type.as_str().to_owned(),
+            clock_rate: clock_rate.get(),
+            channels: 0,
+        },
+        None => Codec { mime_type: String::new(), clock_rate: 0, channels: 0 },
+    }
 }

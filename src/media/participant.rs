@@ -11,18 +11,19 @@ use std::{
 
 use mediasoup::{
     consumer::ConsumerOptions,
-    data_structures::DtlsState,
     prelude::{
         ConsumeError, DtlsParameters, MediaKind, ProduceError, ProducerOptions, RtpCapabilities,
         RtpParameters, Transport as _, WebRtcTransport, WebRtcTransportRemoteParameters,
     },
     producer::{ProducerTraceEventData, ProducerTraceEventType},
+    types::data_structures::DtlsState,
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::{MediaError, MediaEvent, RtpError, answered_no, bounded, lenient, workers::Load};
+use super::{MediaError, MediaEvent, RtpError, answered_no, bounded, codec, lenient, workers::Load};
 use crate::model::{Codec, ConsumerId, ProducerId, TransportId, UnixMs};
 
 /// A WebRTC transport of one participant. Cheap to clone.
@@ -31,6 +32,8 @@ pub struct Transport {
     transport: WebRtcTransport,
     events: mpsc::Sender<MediaEvent>,
     limit: Duration,
+    /// Whether packets of this transport may be traced; once not, never again.
+    traceable: Arc<AtomicBool>,
     _load: Arc<Load>,
 }
 
@@ -50,7 +53,8 @@ impl Transport {
                 }
             })
             .detach();
-        Self { transport, events, limit, _load: Arc::new(load) }
+        let traceable = Arc::new(AtomicBool::new(true));
+        Self { transport, events, limit, traceable, _load: Arc::new(load) }
     }
 
     /// The transport's id.
@@ -66,7 +70,7 @@ impl Transport {
         json!({
             "id": self.id(),
             "iceParameters": self.transport.ice_parameters(),
-            "iceCandidates": lenient::candidates_to_client(self.transport.ice_candidates()),
+            "iceCandidates": lenient::ice_candidates(self.transport.ice_candidates()),
             "dtlsParameters": self.transport.dtls_parameters(),
         })
     }
@@ -100,6 +104,9 @@ impl Transport {
         rtp_parameters: RtpParameters,
         paused: bool,
     ) -> Result<Producer, RtpError> {
+        if !lenient::trace_is_safe(&rtp_parameters) {
+            self.traceable.store(false, Ordering::Relaxed);
+        }
         let mut options = ProducerOptions::new(MediaKind::Audio, rtp_parameters);
         options.paused = paused;
         let producer = match tokio::time::timeout(self.limit, self.transport.produce(options)).await
@@ -112,7 +119,12 @@ impl Transport {
             }
             Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
         };
-        Ok(Producer { producer, events: self.events.clone(), limit: self.limit })
+        Ok(Producer {
+            producer,
+            events: self.events.clone(),
+            limit: self.limit,
+            traceable: Arc::clone(&self.traceable),
+        })
     }
 
     /// Starts sending a producer's stream to the peer, paused.
@@ -121,10 +133,10 @@ impl Transport {
     /// [`RtpError::Unsupported`] if the capabilities do not fit the producer.
     pub async fn consume(
         &self,
-        producer: ProducerId,
+        producer: &Producer,
         rtp_capabilities: RtpCapabilities,
     ) -> Result<Consumer, RtpError> {
-        let mut options = ConsumerOptions::new(producer.0.into(), rtp_capabilities);
+        let mut options = ConsumerOptions::new(producer.producer.id(), rtp_capabilities);
         options.paused = true;
         match tokio::time::timeout(self.limit, self.transport.consume(options)).await {
             Err(_) => Err(MediaError::TimedOut("consume").into()),
@@ -140,9 +152,10 @@ impl Transport {
 /// An audio stream that a participant sends. Cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
-    producer: mediasoup::producer::Producer,
+    pub(super) producer: mediasoup::producer::Producer,
     events: mpsc::Sender<MediaEvent>,
     limit: Duration,
+    traceable: Arc<AtomicBool>,
 }
 
 impl Producer {
@@ -155,7 +168,7 @@ impl Producer {
     /// The codec in use.
     #[must_use]
     pub fn codec(&self) -> Codec {
-        lenient::codec(self.producer.rtp_parameters())
+        codec(self.producer.rtp_parameters())
     }
 
     /// Whether a stream with these parameters could not run beside this one on
@@ -170,58 +183,63 @@ impl Producer {
         same_mid || same_ssrc
     }
 
-    /// Reports the first RTP packet once, as [`MediaEvent::FirstRtp`].
+    /// Reports the first RTP packet once, as [`MediaEvent::FirstRtp`]: from the
+    /// packet itself, by a trace event that is switched off again; where packets
+    /// cannot be traced, from the first score, which the first packet causes.
+    /// While paused, packets arrive but are no start.
     ///
     /// # Errors
     /// If the worker fails the request.
     pub async fn watch_first_rtp(&self) -> Result<(), MediaError> {
         let id = self.id();
         let events = self.events.clone();
-        let seen = Arc::new(AtomicBool::new(false));
-        let first = {
-            let seen = Arc::clone(&seen);
-            move || {
-                if !seen.swap(true, Ordering::Relaxed) {
-                    report(&events, MediaEvent::FirstRtp { producer: id, at: UnixMs::now() });
-                }
+        let (stop, stopped) = oneshot::channel();
+        let stop = Mutex::new(Some(stop));
+        let first = Arc::new(move || {
+            if let Some(stop) = stop.lock().take() {
+                report(&events, MediaEvent::FirstRtp { producer: id, at: UnixMs::now() });
+                stop.send(()).ok();
             }
-        };
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let stop = parking_lot::Mutex::new(Some(stop));
-        let handler = self.producer.on_trace({
-            let first = first.clone();
-            move |event| {
+        });
+        let traced = self.traceable.load(Ordering::Relaxed);
+        let handler = if traced {
+            let first = Arc::clone(&first);
+            self.producer.on_trace(move |event| {
                 if matches!(event, ProducerTraceEventData::Rtp { .. }) {
                     first();
-                    stop.lock().take().map(|stop| stop.send(()));
+                }
+            })
+        } else {
+            let first = Arc::clone(&first);
+            self.producer.on_score(move |scores| {
+                if scores.iter().any(|score| score.score > 0) {
+                    first();
+                }
+            })
+        };
+        if traced {
+            let on = self.producer.enable_trace_event(vec![ProducerTraceEventType::Rtp]);
+            bounded(self.limit, "watch for RTP", on).await?;
+        }
+        // A packet that was quicker than the handler is visible in the score.
+        let scores = self.producer.score();
+        if !self.producer.paused() && scores.iter().any(|score| score.score > 0) {
+            first();
+        }
+        drop(first);
+        let (weak, limit) = (self.producer.downgrade(), self.limit);
+        tokio::spawn(async move {
+            // Ends with the producer as well, whose handlers hold the sender.
+            let packet = stopped.await;
+            drop(handler);
+            if let (true, Ok(()), Some(producer)) = (traced, packet, weak.upgrade()) {
+                let off = producer.enable_trace_event(Vec::new());
+                if let Err(error) = bounded(limit, "stop watching for RTP", off).await {
+                    debug!(producer = %id, %error, "RTP trace left on");
                 }
             }
         });
-        let on = self.producer.enable_trace_event(vec![ProducerTraceEventType::Rtp]);
-        bounded(self.limit, "watch for RTP", on).await?;
-        // A packet that came before the trace was on is visible in the score.
-        // While paused, packets arrive but nothing is forwarded: that is no start.
-        if !self.producer.paused() && self.producer.score().iter().any(|score| score.score > 0) {
-            first();
-        } else {
-            let weak = self.producer.downgrade();
-            let limit = self.limit;
-            tokio::spawn(async move {
-                // Ends with the producer: dropping it drops the handler's sender.
-                let packet = stopped.await;
-                drop(handler);
-                if let (Ok(()), Some(producer)) = (packet, weak.upgrade()) {
-                    let off = producer.enable_trace_event(Vec::new());
-                    if let Err(error) = bounded(limit, "stop watching for RTP", off).await {
-                        debug!(%error, "RTP trace left on");
-                    }
-                }
-            });
-            return Ok(());
-        }
-        drop(handler);
-        bounded(self.limit, "stop watching for RTP", self.producer.enable_trace_event(Vec::new()))
-            .await
+        Ok(())
     }
 
     /// Stops or starts forwarding to all consumers.

@@ -11,11 +11,11 @@ use mediasoup::prelude::{
     RtpCapabilities, RtpCodecCapability, RtpCodecParametersParameters, RtpObserver,
     RtpObserverAddProducerOptions, WebRtcServer, WebRtcTransportOptions, Worker,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Level, MediaError, MediaEvent, Producer, Transport, WorkerKey, bounded, lenient, workers::Load,
+    Level, MediaError, MediaEvent, Producer, Transport, WorkerKey, bounded, workers::Load,
 };
 use crate::{config::{MediaConfig, RoomsConfig}, model::ProducerId};
 
@@ -69,7 +69,7 @@ impl RoomMedia {
             })
             .detach();
         observer.on_silence(move || drop(report.send_replace(Vec::new()))).detach();
-        let capabilities = Arc::new(lenient::capabilities_to_client(&router.rtp_capabilities()));
+        let capabilities = Arc::new(json!(router.rtp_capabilities()));
         Ok(Self { router, server, observer, worker: key, load, limit, capabilities, levels })
     }
 
@@ -110,8 +110,8 @@ impl RoomMedia {
 
     /// Whether an endpoint with these capabilities can receive the producer.
     #[must_use]
-    pub fn can_consume(&self, producer: ProducerId, capabilities: &RtpCapabilities) -> bool {
-        self.router.can_consume(&producer.0.into(), capabilities)
+    pub fn can_consume(&self, producer: &Producer, capabilities: &RtpCapabilities) -> bool {
+        self.router.can_consume(&producer.producer.id(), capabilities)
     }
 
     /// Includes the producer in the level reports until it closes.
@@ -119,7 +119,7 @@ impl RoomMedia {
     /// # Errors
     /// If the worker fails the request.
     pub async fn observe(&self, producer: &Producer) -> Result<(), MediaError> {
-        let options = RtpObserverAddProducerOptions::new(producer.id().0.into());
+        let options = RtpObserverAddProducerOptions::new(producer.producer.id());
         bounded(self.limit, "observe producer", self.observer.add_producer(options)).await
     }
 }

@@ -10,7 +10,6 @@ use super::{Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHan
 use crate::{
     media::{
         self, DtlsParameters, MediaError, RoomMedia, RtpCapabilities, RtpError, RtpParameters,
-        lenient,
     },
     model::{ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs},
     plugin::{CommandCall, ProduceCall},
@@ -169,7 +168,7 @@ impl Membership {
         source: Source,
         rtp_parameters: RtpParameters,
     ) -> Result<ProducerId, Failure> {
-        let codec = lenient::codec(&rtp_parameters);
+        let codec = media::codec(&rtp_parameters);
         let (handle, call) = self.check(|core| {
             core.state.check_produce(self.id, transport)?;
             let call = ProduceCall {
@@ -248,15 +247,16 @@ impl Membership {
         producer: ProducerId,
         rtp_capabilities: RtpCapabilities,
     ) -> Result<Consumed, Failure> {
-        let handle = self.check(|core| {
+        let (media, handle, source) = self.check(|core| {
             core.state.check_consume(self.id, transport, producer)?;
-            if !core.media()?.can_consume(producer, &rtp_capabilities) {
-                let why = "your rtpCapabilities have no codec of this producer";
-                return Err(Reason::CannotConsume(why.to_owned()));
-            }
-            core.transport(transport)
+            let source = core.producers.get(&producer).map(|handle| handle.producer.clone());
+            Ok((core.media()?, core.transport(transport)?, source.ok_or(Reason::ProducerNotFound)?))
         })?;
-        let consumer = match handle.consume(producer, rtp_capabilities).await {
+        if !media.can_consume(&source, &rtp_capabilities) {
+            let why = "your rtpCapabilities have no codec of this producer";
+            return Err(Reason::CannotConsume(why.to_owned()).into());
+        }
+        let consumer = match handle.consume(&source, rtp_capabilities).await {
             Ok(consumer) => consumer,
             Err(error) => {
                 self.check(|core| core.state.check_consume(self.id, transport, producer))?;

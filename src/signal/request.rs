@@ -133,8 +133,8 @@ fn source(fields: &mut Fields) -> Option<Source> {
 fn media<T>(
     fields: &mut Fields,
     field: &str,
-    read: impl FnOnce(Value) -> Result<T, lenient::Invalid>,
+    read: impl FnOnce(&Value) -> Result<T, lenient::Invalid>,
 ) -> Option<T> {
     let value = fields.required(field)?;
-    read(value).map_err(|invalid| fields.problem(&invalid.path, invalid.problem)).ok()
+    read(&value).map_err(|invalid| fields.problem(&invalid.path, invalid.problem)).ok()
 }
