@@ -1,1 +1,3 @@
 //! voice-room
+
+pub mod media;

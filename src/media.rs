@@ -1,0 +1,3 @@
+//! Everything that touches mediasoup.
+
+pub mod lenient;
