@@ -300,10 +300,15 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.dev && !self.server.listen.ip().is_loopback() {
+        if self.dev {
+            let listen = self.server.listen;
+            let who = if listen.ip().is_loopback() {
+                "everyone on this machine".to_owned()
+            } else {
+                format!("EVERYONE WHO REACHES {listen}")
+            };
             warnings.push(format!(
-                "development mode listens on {}: everyone who reaches it can make tokens for any user",
-                self.server.listen
+                "development mode: {who} can make tokens for any user; never in production"
             ));
         }
         if let Keys::Secret(secret) = &self.auth.keys

@@ -1,1 +1,119 @@
-fn main() {}
+//! The `voice-room` program: command line, configuration, log, listener, server.
+
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+    net::SocketAddr,
+    process::{self, ExitCode},
+    time::Duration,
+};
+
+use clap::Parser;
+use tokio::{
+    net::TcpListener,
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{error, info, warn};
+use voice_room::{
+    cli::{Cli, Command},
+    config::{self, Config, Effective},
+    server,
+    telemetry::{self, Metrics},
+};
+
+/// Ended by a failure.
+const FAILURE: u8 = 1;
+/// The command line or the configuration is wrong; clap uses the same code.
+const USAGE: u8 = 2;
+
+/// What blocking work may take to end after the server has stopped.
+const RUNTIME_SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let (options, is_serve) = match Cli::parse().command {
+        Command::Serve(options) => (options, true),
+        Command::Config(options) => (options, false),
+    };
+    let loaded = match config::load(options.into()) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => return failed(USAGE, &mistakes),
+    };
+    let result = if is_serve {
+        serve(loaded.config)
+    } else {
+        print(&loaded.effective)
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(FAILURE, &error),
+    }
+}
+
+fn failed(code: u8, why: &impl fmt::Display) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::from(code)
+}
+
+fn print(effective: &Effective) -> Result<(), Box<dyn Error>> {
+    match write!(io::stdout(), "{effective}") {
+        // As with `voice-room config | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    telemetry::start_log(&config.log)?;
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = stop_signal()?;
+        let metrics = Metrics::install()?;
+        tokio::spawn(metrics.clone().upkeep());
+        let listen = config.server.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        let address = listener.local_addr()?;
+        let ready = || say_ready(address);
+        Ok(server::run(config, listener, metrics, ready, stop).await?)
+    });
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_LIMIT);
+    result
+}
+
+/// The one line on standard output: whoever started us may wait for it.
+fn say_ready(address: SocketAddr) {
+    if let Err(error) = writeln!(io::stdout(), "voice-room is ready: http://{address}") {
+        warn!(%error, "standard output is closed");
+    }
+}
+
+/// Completes at the first SIGTERM or SIGINT. The next one ends the process at
+/// once, also while the server is still starting and awaits neither.
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let name = either(&mut terminate, &mut interrupt).await;
+        info!("{name}: stopping");
+        drop(stop);
+        let name = either(&mut terminate, &mut interrupt).await;
+        error!("{name} again: ending at once");
+        process::exit(FAILURE.into());
+    });
+    Ok(async move { drop(stopped.await) })
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

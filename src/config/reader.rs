@@ -17,6 +17,10 @@ use super::{
 /// What the names of our environment variables start with.
 const PREFIX: &str = "VOICE_ROOM_";
 
+/// Variables with our prefix that tell other programs something: the build of the
+/// media worker, the browser tests.
+const NOT_SETTINGS: [&str; 2] = ["VOICE_ROOM_WORKER_DEPS", "VOICE_ROOM_BIN"];
+
 /// The longest excerpt of a wrong value that is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 80;
 
@@ -72,7 +76,7 @@ impl Overrides {
         let mut environment = BTreeMap::new();
         for (name, value) in variables {
             let name = name.to_string_lossy();
-            if !name.starts_with(PREFIX) {
+            if !name.starts_with(PREFIX) || NOT_SETTINGS.contains(&&*name) {
                 continue;
             }
             match value.to_str() {

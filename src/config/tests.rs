@@ -2,64 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use self::sources::{Case, SECRET, loaded, mistakes};
 use rstest::rstest;
 use serde_json::json;
-use sources::{Case, SECRET, loaded, mistakes};
 
 use super::*;
 
-/// Sources of one test.
-mod sources {
-    use super::super::*;
-
-    pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-    /// A file, variables and flags.
-    #[derive(Default)]
-    pub(super) struct Case<'a> {
-        pub(super) dev: bool,
-        pub(super) file: &'a str,
-        pub(super) environment: &'a [(&'a str, &'a str)],
-        pub(super) listen: Option<&'a str>,
-        pub(super) data_dir: Option<&'a str>,
-    }
-
-    impl Case<'_> {
-        pub(super) fn resolve(&self) -> Result<Loaded, Mistakes> {
-            let environment = self.environment.iter();
-            resolve(&Sources {
-                flags: Flags {
-                    dev: self.dev,
-                    file: Some("voice-room.toml".into()),
-                    listen: self.listen.map(str::to_owned),
-                    data_dir: self.data_dir.map(str::to_owned),
-                },
-                file_text: Some(self.file.to_owned()),
-                environment: environment.map(|(n, v)| (n.into(), v.into())).collect(),
-                cores: 6,
-                plugins_dir: "/opt/plugins".into(),
-            })
-        }
-    }
-
-    pub(super) fn loaded(case: &Case<'_>) -> Config {
-        match case.resolve() {
-            Ok(loaded) => loaded.config,
-            Err(mistakes) => panic!("{mistakes}"),
-        }
-    }
-
-    pub(super) fn mistakes(case: &Case<'_>) -> Vec<String> {
-        match case.resolve() {
-            Ok(loaded) => panic!("accepted: {:?}", loaded.config),
-            Err(mistakes) => mistakes
-                .as_slice()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        }
-    }
-}
+mod documents;
+mod sources;
 
 fn dev(file: &str) -> Case<'_> {
     Case {
@@ -81,7 +31,13 @@ fn development_needs_no_configuration_and_stays_on_loopback() {
     assert_eq!(config.media.workers, 6);
     assert_eq!(config.auth.keys, Keys::Ephemeral);
     assert_eq!(config.server.allowed_origins, AllowedOrigins::Any);
-    assert_eq!(config.warnings(), Vec::<String>::new());
+    assert_eq!(
+        config.warnings(),
+        [
+            "development mode: everyone on this machine can make tokens for any user; \
+          never in production"
+        ]
+    );
 }
 
 #[test]
@@ -119,6 +75,7 @@ fn production_starts_with_a_secret_and_an_announced_address() {
         AllowedOrigins::Listed(Vec::new())
     );
     assert_eq!(config.auth.leeway, Duration::from_secs(30));
+    assert_eq!(config.warnings(), Vec::<String>::new());
 }
 
 #[test]
@@ -317,7 +274,7 @@ fn short_secrets_and_open_listeners_of_development_are_warned_of() {
 
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].contains("0.0.0.0:3000"));
+    assert!(warnings[0].contains("EVERYONE WHO REACHES 0.0.0.0:3000"));
     assert!(warnings[1].starts_with("auth.secret is shorter than 32 bytes"));
 }
 
@@ -346,10 +303,11 @@ fn lists_in_the_environment_are_separated_by_commas_or_toml() {
 }
 
 #[test]
-fn variables_that_kubernetes_makes_for_a_service_of_our_name_are_no_mistakes() {
+fn variables_of_kubernetes_services_and_of_the_build_are_no_mistakes() {
     let config = loaded(&Case {
         dev: true,
         environment: &[
+            ("VOICE_ROOM_WORKER_DEPS", "system"),
             ("VOICE_ROOM_SERVICE_HOST", "10.0.0.1"),
             ("VOICE_ROOM_SERVICE_PORT", "3000"),
             ("VOICE_ROOM_SERVICE_PORT_HTTP", "3000"),

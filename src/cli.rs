@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+const EXAMPLES: &str = "\
+Examples:
+  voice-room serve --dev
+      Try it: http://localhost:3000, random secret, loopback only.
+  voice-room serve --config /etc/voice-room.toml
+      In production. The secret is best set as VOICE_ROOM_AUTH__SECRET.
+  VOICE_ROOM_MEDIA__WORKERS=2 voice-room config --dev
+      What would the server run with, and what set it?
+
+Every key of the configuration can be set in the environment: VOICE_ROOM_ and the
+key in upper case, with two underscores for each dot. Flags go before the
+environment, the environment before the file.
+
+Exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage or configuration.";
+
+const ENDING: &str = "\
+SIGTERM or Ctrl-C stops the server: clients are told, what is in memory is written,
+and it ends within server.shutdown_limit_ms. A second signal ends it at once.";
+
+/// Voice rooms whose rules are sandboxed WebAssembly plugins.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    #[command(after_help = ENDING)]
+    Serve(Options),
+    /// Check the configuration and print it: every key, what set it, secrets hidden
+    Config(Options),
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Development mode: any browser page may connect, POST /dev/token makes
+    /// tokens for anyone, a random secret, loopback only unless told otherwise
+    #[arg(long)]
+    dev: bool,
+
+    /// Address and port of HTTP [default: server.listen, else 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+
+    /// Where to keep what survives a restart [default: server.data_dir, else data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+
+    /// Configuration in TOML; config.example.toml has every key
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl From<Options> for Flags {
+    fn from(options: Options) -> Self {
+        Self {
+            dev: options.dev,
+            file: options.config,
+            listen: options.listen,
+            data_dir: options.data_dir,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let line = "voice-room serve --dev --listen 127.0.0.1:0 --data-dir d --config f.toml";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+
+        let Command::Serve(options) = cli.command else {
+            panic!("{cli:?}");
+        };
+        let flags = Flags::from(options);
+        assert!(flags.dev);
+        assert_eq!(flags.listen.as_deref(), Some("127.0.0.1:0"));
+        assert_eq!(flags.data_dir.as_deref(), Some("d"));
+        assert_eq!(flags.file, Some(PathBuf::from("f.toml")));
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_code_2() {
+        for line in ["voice-room", "voice-room fly", "voice-room serve --port 1"] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_shows_examples_and_exit_codes() {
+        let help = Cli::try_parse_from(["voice-room", "--help"]).unwrap_err();
+
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+        assert_eq!(help.exit_code(), 0);
+        let text = help.to_string();
+        assert!(
+            text.contains("voice-room serve --dev") && text.contains("Exit codes"),
+            "{text}"
+        );
+    }
+}

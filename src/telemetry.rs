@@ -1,0 +1,248 @@
+//! What the server tells its operators: the log, and the metrics of `GET /metrics`.
+//!
+//! Every metric of the core is named here; those of plugins start with
+//! `voice_room_plugin_` and are named by the plugin host. Labels have few values,
+//! known beforehand: never an id, never a text of a client.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
+use thiserror::Error;
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, prelude::*, util::TryInitError};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Gauge: open rooms.
+pub const ROOMS: &str = "voice_room_rooms";
+/// Gauge: participants in all rooms.
+pub const PARTICIPANTS: &str = "voice_room_participants";
+/// Gauge: audio streams that participants send.
+pub const PRODUCERS: &str = "voice_room_producers";
+/// Gauge: audio streams that participants receive.
+pub const CONSUMERS: &str = "voice_room_consumers";
+/// Histogram: seconds from a request to its answer; its count is the number of
+/// requests. By `event`, a name of the protocol (`plugin` for events that plugins
+/// answer and for unknown ones: clients choose those), and by `outcome`: `ok`,
+/// `refused` (a typed refusal), `failed` (an error of ours).
+pub const REQUEST_SECONDS: &str = "voice_room_request_seconds";
+/// Counter: frames that were refused unread, by `reason`, one of
+/// [`REFUSED_FRAME_REASONS`].
+pub const REFUSED_FRAMES: &str = "voice_room_refused_frames_total";
+/// `oversize`: larger than a session's limit; `rate`: over its budget of events.
+pub const REFUSED_FRAME_REASONS: [&str; 2] = ["oversize", "rate"];
+/// Gauge: media workers that run.
+pub const WORKERS: &str = "voice_room_workers";
+/// Counter: media workers that died.
+pub const WORKER_DEATHS: &str = "voice_room_worker_deaths_total";
+
+/// Upper bounds of the buckets for answers to clients, in seconds.
+const REQUEST_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Upper bounds of the buckets for every other duration, in seconds: a plugin's
+/// decision takes about a microsecond.
+const DURATION_BUCKETS: [f64; 16] = [
+    0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5,
+    0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0,
+];
+
+/// How often samples of histograms are put into their buckets. Until then each
+/// one is kept in memory.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why the log could not be started.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The filter is not one; [`crate::config`] lets none such pass.
+    #[error("log filter: {0}")]
+    Filter(#[from] ParseError),
+    /// There is a log already.
+    #[error("cannot start the log: {0}")]
+    Start(#[from] TryInitError),
+}
+
+/// Starts the log of the process, on standard error.
+///
+/// # Errors
+///
+/// The process has one already.
+pub fn start_log(config: &LogConfig) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&config.filter)?;
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match config.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()?;
+    Ok(())
+}
+
+/// The metrics of the process.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    recorder: PrometheusHandle,
+}
+
+/// Why metrics could not be recorded.
+#[derive(Debug, Error)]
+#[error("cannot record metrics: {0}")]
+pub struct MetricsError(#[from] BuildError);
+
+impl Metrics {
+    /// Records metrics from now on. There is one recorder in a process: whoever
+    /// asks again gets the same one.
+    ///
+    /// # Errors
+    ///
+    /// Another library's recorder is installed.
+    pub fn install() -> Result<Self, MetricsError> {
+        static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock();
+        if let Some(metrics) = &*installed {
+            return Ok(metrics.clone());
+        }
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &REQUEST_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
+            .install_recorder()?;
+        describe();
+        Ok(installed.insert(Self { recorder }).clone())
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.recorder.render()
+    }
+
+    /// Keeps the memory of histograms bounded while nobody calls
+    /// [`Metrics::render`]. Never returns: spawn it, and abort it in the end.
+    pub async fn upkeep(self) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.recorder.run_upkeep();
+        }
+    }
+}
+
+/// Says what each metric is, and shows those at 0 that have not happened yet: an
+/// alarm on a metric that does not exist never rings.
+fn describe() {
+    describe_gauge!(ROOMS, "Open rooms");
+    describe_gauge!(PARTICIPANTS, "Participants in all rooms");
+    describe_gauge!(PRODUCERS, "Audio streams that participants send");
+    describe_gauge!(CONSUMERS, "Audio streams that participants receive");
+    describe_gauge!(WORKERS, "Media workers that run");
+    for name in [ROOMS, PARTICIPANTS, PRODUCERS, CONSUMERS, WORKERS] {
+        gauge!(name).set(0.0);
+    }
+    describe_counter!(WORKER_DEATHS, "Media workers that died");
+    counter!(WORKER_DEATHS).absolute(0);
+    describe_counter!(REFUSED_FRAMES, "Frames that were refused unread, by reason");
+    for reason in REFUSED_FRAME_REASONS {
+        counter!(REFUSED_FRAMES, "reason" => reason).absolute(0);
+    }
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request to its answer, by event and outcome"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics::histogram;
+
+    use super::*;
+
+    /// The value of the one line that starts with `name` and a space.
+    fn value(text: &str, name: &str) -> Option<f64> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    // The recorder is the whole process's: other tests may count too.
+
+    #[test]
+    fn metrics_are_described_and_shown_before_anything_happens() {
+        let text = Metrics::install().unwrap().render();
+
+        for name in [
+            ROOMS,
+            PARTICIPANTS,
+            PRODUCERS,
+            CONSUMERS,
+            WORKERS,
+            WORKER_DEATHS,
+        ] {
+            assert!(value(&text, name).is_some(), "{name} in\n{text}");
+            assert!(
+                text.contains(&format!("# HELP {name} ")),
+                "{name} in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn refused_frames_are_shown_by_reason_before_anything_happens() {
+        let text = Metrics::install().unwrap().render();
+
+        for reason in REFUSED_FRAME_REASONS {
+            let name = format!("{REFUSED_FRAMES}{{reason=\"{reason}\"}}");
+            assert!(value(&text, &name).is_some(), "{name} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn requests_have_buckets_of_milliseconds_and_plugins_of_microseconds() {
+        let metrics = Metrics::install().unwrap();
+
+        histogram!(REQUEST_SECONDS, "event" => "test").record(Duration::from_millis(2));
+        histogram!("voice_room_plugin_test_seconds").record(Duration::from_nanos(1500));
+
+        let text = metrics.render();
+        let request = |le| {
+            let name = format!("{REQUEST_SECONDS}_bucket{{event=\"test\",le=\"{le}\"}}");
+            value(&text, &name)
+        };
+        let plugin = |le| {
+            let name = format!("voice_room_plugin_test_seconds_bucket{{le=\"{le}\"}}");
+            value(&text, &name)
+        };
+        assert_eq!(request("0.001"), Some(0.0), "{text}");
+        assert_eq!(request("0.0025"), Some(1.0), "{text}");
+        assert_eq!(plugin("0.000001"), Some(0.0), "{text}");
+        assert_eq!(plugin("0.000002"), Some(1.0), "{text}");
+    }
+
+    #[test]
+    fn the_recorder_is_the_same_for_all_who_ask() {
+        let (one, other) = (Metrics::install().unwrap(), Metrics::install().unwrap());
+
+        counter!("voice_room_test_total").increment(3);
+
+        for metrics in [one, other] {
+            assert_eq!(value(&metrics.render(), "voice_room_test_total"), Some(3.0));
+        }
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_an_error() {
+        let config = LogConfig {
+            format: LogFormat::Json,
+            filter: "voice_room=loud".to_owned(),
+        };
+
+        assert!(matches!(start_log(&config), Err(LogError::Filter(_))));
+    }
+}
