@@ -76,6 +76,7 @@ export class View {
     field('name').value = name;
     field('room').value = room;
     field('token').value = token;
+    if (token) this.#showToken();
     el('lobby').hidden = false;
     el('stage').hidden = true;
     document.title = 'voice-room';
@@ -92,8 +93,7 @@ export class View {
 
   /** For servers that hand out no tokens. */
   askForToken(): void {
-    el('token-field').hidden = false;
-    el('role-field').hidden = true;
+    this.#showToken();
     field('token').required = true;
     this.joining(false);
     field('token').focus();
@@ -173,6 +173,12 @@ export class View {
   /** The browser plays nothing before a click. */
   offerSound(): void {
     el('sound').hidden = false;
+  }
+
+  /** A token brings its own roles. */
+  #showToken(): void {
+    el('token-field').hidden = false;
+    el('role-field').hidden = true;
   }
 
   #readForm(): JoinForm {
