@@ -138,7 +138,7 @@ export class Person {
     });
   }
 
-  /** Waits until nothing more arrives. */
+  /** Waits until nothing more arrives: longer than the 400 ms between packets of silence. */
   async hearsNothing(what) {
     let before;
     await until(`${what} is silent`, async () => {
@@ -146,7 +146,7 @@ export class Person {
       const isSilent = packets === before;
       before = packets;
       return isSilent;
-    }, { every: 400 });
+    }, { every: 1_000 });
   }
 
   /** Collects every event of this name from now on; call the result to see them. */

@@ -76,6 +76,7 @@ class Stay {
 
   async mic(): Promise<void> {
     if (this.#isOpening) return;
+    if (this.#room.connection !== 'joined') return this.#view.toast('Not connected: wait for the server');
     const producer = this.#room.producers.get('mic');
     await this.#attempt(() => (producer ? this.#room.setMuted(!producer.paused) : this.#speak()));
     this.#render();
