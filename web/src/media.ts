@@ -1,0 +1,209 @@
+// The media of one stay in a room: a device, at most one transport each way, and
+// what flows through them. A later stay starts from nothing with a new instance.
+
+import { Device, type types as ms } from 'mediasoup-client';
+import { RequestError, type ConsumeAnswer, type JoinAnswer, type Source, type TransportAnswer, type UserId } from './protocol';
+
+/** Sends one request for the room and gives the answer's `data`. */
+export type Request = <T>(event: string, payload?: object) => Promise<T>;
+
+export interface RemoteProducer {
+  producerId: string;
+  userId: UserId;
+  source: Source;
+}
+
+export interface MediaEvents {
+  /** A remote stream arrived; its track must be attached before this returns. */
+  consumer(consumer: ms.Consumer, producer: RemoteProducer): void;
+  /** The remote stream of this producer ended. */
+  consumerClosed(producerId: string): void;
+  /** The server has accepted a stream of ours. */
+  produced(producerId: string, source: Source): void;
+  /** A stream of ours ended, whoever ended it. */
+  producerClosed(source: Source): void;
+  /** A stream could not be received. */
+  problem(error: unknown): void;
+  /** A transport is lost beyond an ICE restart. */
+  failed(): void;
+}
+
+/** How long a broken connection may take to mend itself before ICE is restarted. */
+const ICE_PATIENCE_MS = 3_000;
+
+const PRODUCER_GONE = new Set(['PRODUCER_NOT_FOUND', 'ROOM_NOT_FOUND', 'NOT_IN_ROOM']);
+
+export class RoomMedia {
+  readonly consumers = new Map<string, ms.Consumer>();
+  readonly producers = new Map<Source, ms.Producer>();
+  #closed = false;
+  readonly #device: Device;
+  readonly #request: Request;
+  readonly #events: MediaEvents;
+  readonly #iceServers: RTCIceServer[];
+  readonly #transports = new Map<'producer' | 'consumer', Promise<ms.Transport>>();
+  /** Announced and not closed since, whether or not consumed yet. */
+  readonly #announced = new Set<string>();
+  /** Ours, accepted by the server and not closed since. */
+  readonly #own = new Set<string>();
+
+  private constructor(device: Device, request: Request, events: MediaEvents, iceServers: RTCIceServer[]) {
+    this.#device = device;
+    this.#request = request;
+    this.#events = events;
+    this.#iceServers = iceServers;
+  }
+
+  static async load(answer: JoinAnswer, request: Request, events: MediaEvents): Promise<RoomMedia> {
+    const device = await Device.factory();
+    await device.load({ routerRtpCapabilities: answer.rtpCapabilities });
+    return new RoomMedia(device, request, events, answer.iceServers ?? []);
+  }
+
+  /** Receives a producer's stream, unless it is ours or received already. */
+  async consume(producer: RemoteProducer): Promise<void> {
+    const { producerId } = producer;
+    if (this.#closed || this.#own.has(producerId) || this.#announced.has(producerId)) return;
+    this.#announced.add(producerId);
+    try {
+      const transport = await this.#transport('consumer');
+      const { id, kind, rtpParameters } = await this.#request<ConsumeAnswer>('audio:consume', {
+        transportId: transport.id,
+        producerId,
+        rtpCapabilities: this.#device.recvRtpCapabilities,
+      });
+      if (!this.#wants(producerId)) return;
+      const consumer = await transport.consume({ id, producerId, kind, rtpParameters });
+      if (!this.#wants(producerId)) return consumer.close();
+      this.consumers.set(producerId, consumer);
+      this.#events.consumer(consumer, producer);
+      await this.#request('consumer:resume', { consumerId: id });
+    } catch (error) {
+      const raced = error instanceof RequestError && PRODUCER_GONE.has(error.code);
+      const current = this.#wants(producerId);
+      this.drop(producerId);
+      if (current && !raced) this.#events.problem(error);
+    }
+  }
+
+  /** Ends what is received from, or sent as, this producer: the server has closed it. */
+  drop(producerId: string): void {
+    this.#announced.delete(producerId);
+    const consumer = this.consumers.get(producerId);
+    if (consumer && this.consumers.delete(producerId)) {
+      consumer.close();
+      this.#events.consumerClosed(producerId);
+    }
+    this.#own.delete(producerId);
+    for (const [source, producer] of this.producers) {
+      if (producer.id === producerId) this.#endProducer(source, producer);
+    }
+  }
+
+  /** Sends a track. The caller keeps the track: it is not stopped with the producer. */
+  async produce(track: MediaStreamTrack, source: Source): Promise<ms.Producer> {
+    const transport = await this.#transport('producer');
+    const producer = await transport.produce({
+      track,
+      stopTracks: false,
+      codecOptions: { opusDtx: true, opusFec: true },
+      appData: { source },
+    });
+    if (this.#closed || !this.#own.has(producer.id)) {
+      producer.close();
+      throw new RequestError('The server closed the stream at once', 'PRODUCER_CLOSED');
+    }
+    this.producers.set(source, producer);
+    producer.on('transportclose', () => this.#endProducer(source, producer));
+    return producer;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const producerId of [...this.consumers.keys()]) this.drop(producerId);
+    for (const [source, producer] of [...this.producers]) this.#endProducer(source, producer);
+    for (const pending of this.#transports.values()) {
+      pending.then((transport) => transport.close(), () => undefined);
+    }
+  }
+
+  #wants(producerId: string): boolean {
+    return !this.#closed && this.#announced.has(producerId);
+  }
+
+  /** The server has put a new stream in this one's place. */
+  #replace(source: Source): void {
+    const displaced = this.producers.get(source);
+    this.producers.delete(source);
+    displaced?.close();
+  }
+
+  #endProducer(source: Source, producer: ms.Producer): void {
+    if (this.producers.get(source) !== producer) return;
+    this.producers.delete(source);
+    producer.close();
+    this.#events.producerClosed(source);
+  }
+
+  /** The one transport of a direction, made when first needed. */
+  #transport(type: 'producer' | 'consumer'): Promise<ms.Transport> {
+    let transport = this.#transports.get(type);
+    if (!transport) {
+      transport = this.#createTransport(type);
+      transport.catch(() => this.#transports.delete(type));
+      this.#transports.set(type, transport);
+    }
+    return transport;
+  }
+
+  async #createTransport(type: 'producer' | 'consumer'): Promise<ms.Transport> {
+    const answer = await this.#request<TransportAnswer>('transport:create', { type });
+    if (this.#closed) throw new RequestError('The room was left', 'NOT_IN_ROOM');
+    const { id, iceParameters, iceCandidates, dtlsParameters } = answer;
+    const options = { id, iceParameters, iceCandidates, dtlsParameters, iceServers: answer.iceServers ?? this.#iceServers };
+    const transport = type === 'producer'
+      ? this.#device.createSendTransport(options)
+      : this.#device.createRecvTransport(options);
+    transport.on('connect', ({ dtlsParameters: ours }, done, failed) => {
+      this.#request('transport:connect', { transportId: id, dtlsParameters: ours }).then(done, failed);
+    });
+    transport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
+      const source: Source = appData['source'] === 'music' ? 'music' : 'mic';
+      this.#request<{ id: string }>('audio:produce', { transportId: id, kind, rtpParameters, source }).then((produced) => {
+        if (!this.#closed) {
+          this.#replace(source);
+          this.#own.add(produced.id);
+          this.#events.produced(produced.id, source);
+        }
+        done(produced);
+      }, failed);
+    });
+    this.#mend(transport);
+    return transport;
+  }
+
+  /** Restarts ICE when the path is lost, and gives up when that does not help. */
+  #mend(transport: ms.Transport): void {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let restarted = false;
+    const restart = async (): Promise<void> => {
+      restarted = true;
+      try {
+        const { iceParameters } = await this.#request<{ iceParameters: ms.IceParameters }>('transport:restartIce', {
+          transportId: transport.id,
+        });
+        await transport.restartIce({ iceParameters });
+      } catch {
+        if (!this.#closed) this.#events.failed();
+      }
+    };
+    transport.on('connectionstatechange', (state) => {
+      clearTimeout(timer);
+      if (state === 'connected') restarted = false;
+      else if (state === 'disconnected' && !restarted) timer = setTimeout(() => void restart(), ICE_PATIENCE_MS);
+      else if (state === 'failed' && !restarted) void restart();
+      else if (state === 'failed') this.#events.failed();
+    });
+  }
+}
