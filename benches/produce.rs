@@ -46,18 +46,29 @@ impl Side {
             roles: vec!["member".to_owned()],
             claims: "{}".to_owned(),
         });
-        let joined = rooms.join(&RoomId::new("bench").unwrap(), &user).await.unwrap();
+        let joined = rooms
+            .join(&RoomId::new("bench").unwrap(), &user)
+            .await
+            .unwrap();
         let membership = joined.membership;
         // The room's events are taken as they come, as a client would.
         let mut inbox = joined.inbox;
         tokio::spawn(async move { while inbox.next().await.is_some() {} });
         if host.commands().iter().any(|command| command == "seat:take") {
             let seat = json!({ "roomId": "bench", "seatIndex": 0 });
-            membership.command("seat:take", seat).await.unwrap().unwrap();
+            membership
+                .command("seat:take", seat)
+                .await
+                .unwrap()
+                .unwrap();
         }
         let transport = membership.create_transport(Direction::Send).await.unwrap();
         let transport = transport["id"].as_str().unwrap().parse().unwrap();
-        Self { membership, transport, _dir: dir }
+        Self {
+            membership,
+            transport,
+            _dir: dir,
+        }
     }
 
     async fn batch(&self, ssrc: &mut u32, times: &mut Histogram<u64>) {
@@ -78,7 +89,9 @@ impl Side {
                 .produce(self.transport, Source::Mic, parameters)
                 .await
                 .unwrap();
-            times.record(u64::try_from(start.elapsed().as_nanos()).unwrap()).unwrap();
+            times
+                .record(u64::try_from(start.elapsed().as_nanos()).unwrap())
+                .unwrap();
             self.membership.close_producer(id).unwrap();
         }
     }
@@ -96,7 +109,10 @@ fn micros(times: &Histogram<u64>, quantile: f64) -> f64 {
 async fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = Sources {
-        flags: Flags { dev: true, ..Flags::default() },
+        flags: Flags {
+            dev: true,
+            ..Flags::default()
+        },
         file_text: None,
         environment: Vec::new(),
         cores: 1,
@@ -112,7 +128,10 @@ async fn main() {
     for side in [&with, &without] {
         side.batch(&mut ssrc, &mut warm_up).await;
     }
-    println!("produce, {} calls a side and round, microseconds", BATCHES * BATCH);
+    println!(
+        "produce, {} calls a side and round, microseconds",
+        BATCHES * BATCH
+    );
     println!("round   none p50    p99   three p50    p99   ratio p50   mean");
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {

@@ -4,6 +4,8 @@ pub mod model;
 
 pub mod config;
 
+pub mod cli;
+
 pub mod telemetry;
 
 pub mod store;

@@ -96,7 +96,10 @@ where
 {
     match tokio::time::timeout(limit, future).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(MediaError::Request { request, source: Box::new(source) }),
+        Ok(Err(source)) => Err(MediaError::Request {
+            request,
+            source: Box::new(source),
+        }),
         Err(_) => Err(MediaError::TimedOut(request)),
     }
 }
@@ -110,16 +113,29 @@ fn answered_no(error: &RequestError) -> bool {
 #[must_use]
 pub fn codec(parameters: &RtpParameters) -> Codec {
     match parameters.codecs.first() {
-        Some(RtpCodecParameters::Audio { mime_type, clock_rate, channels, .. }) => Codec {
+        Some(RtpCodecParameters::Audio {
+            mime_type,
+            clock_rate,
+            channels,
+            ..
+        }) => Codec {
             mime_type: mime_type.as_str().to_owned(),
             clock_rate: clock_rate.get(),
             channels: channels.get(),
         },
-        Some(RtpCodecParameters::Video { mime_type, clock_rate, .. }) => Codec {
+        Some(RtpCodecParameters::Video {
+            mime_type,
+            clock_rate,
+            ..
+        }) => Codec {
             mime_type: mime_type.as_str().to_owned(),
             clock_rate: clock_rate.get(),
             channels: 0,
         },
-        None => Codec { mime_type: String::new(), clock_rate: 0, channels: 0 },
+        None => Codec {
+            mime_type: String::new(),
+            clock_rate: 0,
+            channels: 0,
+        },
     }
 }

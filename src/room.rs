@@ -32,9 +32,11 @@ use tracing::{debug, info};
 use crate::{
     config::RoomsConfig,
     media::{self, Media, MediaError, MediaEvent, RoomMedia, WorkerKey},
-    model::{ConsumerId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User, UserId},
+    model::{
+        ConsumerId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User, UserId,
+    },
     plugin::{Action, JoinCall, ParticipantView, PluginHost, RoomView},
-    telemetry,
+    telemetry::{self, Counted},
 };
 
 /// Why a request did not succeed.
@@ -102,7 +104,9 @@ impl Rooms {
             draining: AtomicBool::new(false),
             rooms: Mutex::default(),
         };
-        Self { registry: Arc::new(registry) }
+        Self {
+            registry: Arc::new(registry),
+        }
     }
 
     /// Takes a user into a room, opening it if need be.
@@ -119,16 +123,36 @@ impl Rooms {
             Some(room) => {
                 let core = room.core.lock();
                 if core.state.ended() {
-                    (RoomView { id: id.clone(), participants: 0 }, 1)
+                    (
+                        RoomView {
+                            id: id.clone(),
+                            participants: 0,
+                        },
+                        1,
+                    )
                 } else {
                     core.state.check_join()?;
                     (core.state.view(), core.state.connections(user.id) + 1)
                 }
             }
-            None => (RoomView { id: id.clone(), participants: 0 }, 1),
+            None => (
+                RoomView {
+                    id: id.clone(),
+                    participants: 0,
+                },
+                1,
+            ),
         };
-        let view = ParticipantView { id: participant, user: Arc::clone(user), connections };
-        let call = JoinCall { room, participant: view, at: UnixMs::now() };
+        let view = ParticipantView {
+            id: participant,
+            user: Arc::clone(user),
+            connections,
+        };
+        let call = JoinCall {
+            room,
+            participant: view,
+            at: UnixMs::now(),
+        };
         registry.plugins.before_join(call).await?;
         for _ in 0..JOIN_TRIES {
             let room = registry.open(id).await?;
@@ -138,7 +162,13 @@ impl Rooms {
                     let membership = Membership::new(room, participant);
                     let plugins = registry.plugins.describe_room(call).await;
                     let rtp_capabilities = membership.rtp_capabilities();
-                    return Ok(Joined { membership, inbox, rtp_capabilities, snapshot, plugins });
+                    return Ok(Joined {
+                        membership,
+                        inbox,
+                        rtp_capabilities,
+                        snapshot,
+                        plugins,
+                    });
                 }
                 // The room ended between finding and entering it.
                 Err(Reason::RoomNotFound) => {}
@@ -153,7 +183,10 @@ impl Rooms {
         match self.registry.find(id) {
             Some(room) => room.change(|core| {
                 let at = UnixMs::now();
-                actions.into_iter().flat_map(|one| core.state.apply(plugin, one, at)).collect()
+                actions
+                    .into_iter()
+                    .flat_map(|one| core.state.apply(plugin, one, at))
+                    .collect()
             }),
             None => debug!(room = %id, plugin = %plugin, "no room to carry out actions in"),
         }
@@ -195,11 +228,18 @@ impl Rooms {
 
 impl Registry {
     fn find(&self, id: &RoomId) -> Option<Arc<Room>> {
-        self.rooms.lock().get(id).and_then(|cell| cell.get().cloned())
+        self.rooms
+            .lock()
+            .get(id)
+            .and_then(|cell| cell.get().cloned())
     }
 
     fn all(&self) -> Vec<Arc<Room>> {
-        self.rooms.lock().values().filter_map(|cell| cell.get().cloned()).collect()
+        self.rooms
+            .lock()
+            .values()
+            .filter_map(|cell| cell.get().cloned())
+            .collect()
     }
 
     /// The room, opened once however many ask at the same time.
@@ -209,7 +249,6 @@ impl Registry {
             .get_or_try_init(|| async {
                 let media = self.media.open_room(&self.config).await?;
                 info!(room = %id, "room opened");
-                metrics::gauge!(telemetry::ROOMS).increment(1.0);
                 Ok::<_, MediaError>(Room::open(self, id.clone(), media))
             })
             .await;
@@ -217,7 +256,9 @@ impl Registry {
             Ok(room) => Arc::clone(room),
             Err(error) => {
                 // The next one to ask tries afresh.
-                self.forget(id, |current| Arc::ptr_eq(current, &cell) && cell.get().is_none());
+                self.forget(id, |current| {
+                    Arc::ptr_eq(current, &cell) && cell.get().is_none()
+                });
                 return Err(error.into());
             }
         };
@@ -251,16 +292,32 @@ struct Core {
     media: Option<Arc<RoomMedia>>,
     transports: HashMap<TransportId, media::Transport>,
     producers: HashMap<ProducerId, ProducerHandle>,
-    consumers: HashMap<ConsumerId, media::Consumer>,
-    outboxes: HashMap<ParticipantId, (UserId, Outbox)>,
+    consumers: HashMap<ConsumerId, ConsumerHandle>,
+    outboxes: HashMap<ParticipantId, Listener>,
+    /// Gone once the room has ended.
+    _counted: Option<Counted>,
+}
+
+/// Whom the room tells.
+struct Listener {
+    user: UserId,
+    outbox: Outbox,
+    _counted: Counted,
 }
 
 /// A producer's media, and how far its pause has been applied to it.
 struct ProducerHandle {
     producer: media::Producer,
+    _counted: Counted,
     paused: bool,
     /// A task is bringing it in line.
     applying: bool,
+}
+
+/// A consumer's media.
+struct ConsumerHandle {
+    consumer: media::Consumer,
+    _counted: Counted,
 }
 
 /// Handles that close when dropped, kept until the lock is released.
@@ -269,7 +326,7 @@ struct Dropped {
     _media: Option<Arc<RoomMedia>>,
     transports: Vec<media::Transport>,
     producers: Vec<ProducerHandle>,
-    consumers: Vec<media::Consumer>,
+    consumers: Vec<ConsumerHandle>,
 }
 
 impl Room {
@@ -290,6 +347,7 @@ impl Room {
                 producers: HashMap::new(),
                 consumers: HashMap::new(),
                 outboxes: HashMap::new(),
+                _counted: Some(Counted::one(telemetry::ROOMS)),
             }),
             id,
             plugins: registry.plugins.clone(),
@@ -311,16 +369,25 @@ impl Room {
         outbox: Outbox,
     ) -> Result<(Snapshot, JoinCall), Reason> {
         self.try_change(|core| {
-            let (snapshot, call, out) =
-                core.state.commit_join(participant, user, UnixMs::now())?;
-            core.outboxes.insert(participant, (user.id, outbox));
-            metrics::gauge!(telemetry::PARTICIPANTS).increment(1.0);
+            let (snapshot, call, out) = core.state.commit_join(participant, user, UnixMs::now())?;
+            let _counted = Counted::one(telemetry::PARTICIPANTS);
+            core.outboxes.insert(
+                participant,
+                Listener {
+                    user: user.id,
+                    outbox,
+                    _counted,
+                },
+            );
             Ok(((snapshot, call), out))
         })
     }
 
     fn leave(self: &Arc<Self>, participant: ParticipantId, departure: &Departure) {
-        self.change(|core| core.state.commit_leave(participant, departure, UnixMs::now()));
+        self.change(|core| {
+            core.state
+                .commit_leave(participant, departure, UnixMs::now())
+        });
     }
 
     fn end(self: &Arc<Self>, reason: RoomEnd) {
@@ -366,9 +433,8 @@ impl Room {
                         dropped.consumers.extend(core.consumers.remove(&id));
                     }
                     Output::Unsubscribe(id, departure) => {
-                        if let Some((_, outbox)) = core.outboxes.remove(&id) {
-                            outbox.finish(departure);
-                            metrics::gauge!(telemetry::PARTICIPANTS).decrement(1.0);
+                        if let Some(listener) = core.outboxes.remove(&id) {
+                            listener.outbox.finish(departure);
                         }
                     }
                     Output::End => self.finish(core, dropped),
@@ -385,12 +451,17 @@ impl Room {
 
     fn finish(self: &Arc<Self>, core: &mut Core, dropped: &mut Dropped) {
         info!(room = %self.id, "room ended");
-        metrics::gauge!(telemetry::ROOMS).decrement(1.0);
-        metrics::gauge!(telemetry::PARTICIPANTS).decrement(core.outboxes.len() as f64);
+        core._counted = None;
         dropped._media = core.media.take();
-        dropped.transports.extend(core.transports.drain().map(|(_, one)| one));
-        dropped.producers.extend(core.producers.drain().map(|(_, one)| one));
-        dropped.consumers.extend(core.consumers.drain().map(|(_, one)| one));
+        dropped
+            .transports
+            .extend(core.transports.drain().map(|(_, one)| one));
+        dropped
+            .producers
+            .extend(core.producers.drain().map(|(_, one)| one));
+        dropped
+            .consumers
+            .extend(core.consumers.drain().map(|(_, one)| one));
         core.outboxes.clear();
         if let Some(registry) = self.registry.upgrade() {
             registry.forget(&self.id, |cell| {
@@ -402,7 +473,9 @@ impl Room {
     /// Brings a producer's media in line with the state, whatever order mutes
     /// and unmutes come in.
     fn apply_pause(self: &Arc<Self>, core: &mut Core, id: ProducerId) {
-        let Some(handle) = core.producers.get_mut(&id) else { return };
+        let Some(handle) = core.producers.get_mut(&id) else {
+            return;
+        };
         if handle.applying || handle.paused == core.state.wants_paused(id) {
             return;
         }
@@ -415,7 +488,9 @@ impl Room {
                 let (producer, wanted) = {
                     let mut core = room.core.lock();
                     let wanted = core.state.wants_paused(id);
-                    let Some(handle) = core.producers.get_mut(&id) else { return };
+                    let Some(handle) = core.producers.get_mut(&id) else {
+                        return;
+                    };
                     let failed = matches!(done, Some((_, false)));
                     if let Some((paused, true)) = done {
                         handle.paused = paused;
@@ -441,7 +516,7 @@ impl Room {
 impl Core {
     fn tell(&self, audience: Audience, event: Event, slow: &mut Vec<ParticipantId>) {
         let event = Arc::new(event);
-        for (id, (user, outbox)) in &self.outboxes {
+        for (id, Listener { user, outbox, .. }) in &self.outboxes {
             let included = match audience {
                 Audience::Room => true,
                 Audience::RoomExcept(participant) => *id != participant,

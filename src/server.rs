@@ -74,9 +74,18 @@ pub async fn run(
     let limit = config.server.shutdown_limit;
     let cors = cors(&config.server.allowed_origins);
     let ice_servers = serde_json::to_value(&config.media.ice_servers).unwrap_or_default();
-    let faces = Arc::new(Faces { config, auth, rooms: rooms.clone(), ice_servers });
+    let faces = Arc::new(Faces {
+        config,
+        auth,
+        rooms: rooms.clone(),
+        ice_servers,
+    });
     let (socketio, io) = socketio::layer(&faces);
-    let state = HttpState { faces, media: media.clone(), metrics: Arc::new(metrics) };
+    let state = HttpState {
+        faces,
+        media: media.clone(),
+        metrics: Arc::new(metrics),
+    };
     let app = http::routes(state).layer(socketio).layer(cors);
     // Small packets must not wait for the acknowledgement of others.
     let listener = listener.tap_io(|stream| {
@@ -96,7 +105,18 @@ pub async fn run(
 
     info!("stopping");
     let deadline = UnixMs(UnixMs::now().0 + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    let stop = stop_in_order(Parts { rooms, plugins, store, media, io, stop }, deadline, limit);
+    let stop = stop_in_order(
+        Parts {
+            rooms,
+            plugins,
+            store,
+            media,
+            io,
+            stop,
+        },
+        deadline,
+        limit,
+    );
     if tokio::time::timeout(limit, stop).await.is_err() {
         error!("not everything came to rest within the limit");
     }
@@ -115,7 +135,14 @@ struct Parts {
 
 /// Clients first, then the rules, then what they wrote, then the media.
 async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
-    let Parts { rooms, plugins, store, media, io, stop } = parts;
+    let Parts {
+        rooms,
+        plugins,
+        store,
+        media,
+        io,
+        stop,
+    } = parts;
     rooms.drain();
     socketio::announce_drain(&io, deadline).await;
     rooms.end_all(RoomEnd::Shutdown);
@@ -142,9 +169,10 @@ fn cors(allowed: &AllowedOrigins) -> CorsLayer {
     use axum::http::{HeaderValue, Method, header};
     let origins = match allowed {
         AllowedOrigins::Any => AllowOrigin::mirror_request(),
-        AllowedOrigins::Listed(list) => {
-            AllowOrigin::list(list.iter().filter_map(|one| HeaderValue::from_str(one).ok()))
-        }
+        AllowedOrigins::Listed(list) => AllowOrigin::list(
+            list.iter()
+                .filter_map(|one| HeaderValue::from_str(one).ok()),
+        ),
     };
     CorsLayer::new()
         .allow_origin(origins)

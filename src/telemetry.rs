@@ -246,3 +246,22 @@ mod tests {
         assert!(matches!(start_log(&config), Err(LogError::Filter(_))));
     }
 }
+
+/// Counts one thing in a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct Counted(&'static str);
+
+impl Counted {
+    /// One more of what the gauge of this name counts.
+    #[must_use]
+    pub fn one(gauge: &'static str) -> Self {
+        metrics::gauge!(gauge).increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!(self.0).decrement(1.0);
+    }
+}

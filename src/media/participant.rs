@@ -23,7 +23,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::{MediaError, MediaEvent, RtpError, answered_no, bounded, codec, lenient, workers::Load};
+use super::{
+    MediaError, MediaEvent, RtpError, answered_no, bounded, codec, lenient, workers::Load,
+};
 use crate::model::{Codec, ConsumerId, ProducerId, TransportId, UnixMs};
 
 /// A WebRTC transport of one participant. Cheap to clone.
@@ -54,7 +56,13 @@ impl Transport {
             })
             .detach();
         let traceable = Arc::new(AtomicBool::new(true));
-        Self { transport, events, limit, traceable, _load: Arc::new(load) }
+        Self {
+            transport,
+            events,
+            limit,
+            traceable,
+            _load: Arc::new(load),
+        }
     }
 
     /// The transport's id.
@@ -81,7 +89,12 @@ impl Transport {
     /// If the worker fails the request.
     pub async fn connect(&self, dtls_parameters: DtlsParameters) -> Result<(), MediaError> {
         let remote = WebRtcTransportRemoteParameters { dtls_parameters };
-        bounded(self.limit, "connect transport", self.transport.connect(remote)).await
+        bounded(
+            self.limit,
+            "connect transport",
+            self.transport.connect(remote),
+        )
+        .await
     }
 
     /// New ICE credentials, in mediasoup's JSON shape.
@@ -89,8 +102,7 @@ impl Transport {
     /// # Errors
     /// If the worker fails the request.
     pub async fn restart_ice(&self) -> Result<Value, MediaError> {
-        let parameters =
-            bounded(self.limit, "restart ICE", self.transport.restart_ice()).await?;
+        let parameters = bounded(self.limit, "restart ICE", self.transport.restart_ice()).await?;
         Ok(json!(parameters))
     }
 
@@ -115,7 +127,11 @@ impl Transport {
             Ok(Ok(producer)) => producer,
             Ok(Err(ProduceError::Request(error))) if !answered_no(&error) => {
                 let source = Box::new(error);
-                return Err(MediaError::Request { request: "produce", source }.into());
+                return Err(MediaError::Request {
+                    request: "produce",
+                    source,
+                }
+                .into());
             }
             Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
         };
@@ -140,9 +156,16 @@ impl Transport {
         options.paused = true;
         match tokio::time::timeout(self.limit, self.transport.consume(options)).await {
             Err(_) => Err(MediaError::TimedOut("consume").into()),
-            Ok(Ok(consumer)) => Ok(Consumer { consumer, limit: self.limit }),
+            Ok(Ok(consumer)) => Ok(Consumer {
+                consumer,
+                limit: self.limit,
+            }),
             Ok(Err(ConsumeError::Request(error))) if !answered_no(&error) => {
-                Err(MediaError::Request { request: "consume", source: Box::new(error) }.into())
+                Err(MediaError::Request {
+                    request: "consume",
+                    source: Box::new(error),
+                }
+                .into())
             }
             Ok(Err(error)) => Err(RtpError::Unsupported(error.to_string())),
         }
@@ -178,7 +201,11 @@ impl Producer {
         let mine = self.producer.rtp_parameters();
         let same_mid = mine.mid.is_some() && mine.mid == parameters.mid;
         let same_ssrc = mine.encodings.iter().any(|one| {
-            one.ssrc.is_some() && parameters.encodings.iter().any(|other| other.ssrc == one.ssrc)
+            one.ssrc.is_some()
+                && parameters
+                    .encodings
+                    .iter()
+                    .any(|other| other.ssrc == one.ssrc)
         });
         same_mid || same_ssrc
     }
@@ -197,7 +224,13 @@ impl Producer {
         let stop = Mutex::new(Some(stop));
         let first = Arc::new(move || {
             if let Some(stop) = stop.lock().take() {
-                report(&events, MediaEvent::FirstRtp { producer: id, at: UnixMs::now() });
+                report(
+                    &events,
+                    MediaEvent::FirstRtp {
+                        producer: id,
+                        at: UnixMs::now(),
+                    },
+                );
                 stop.send(()).ok();
             }
         });
@@ -218,7 +251,9 @@ impl Producer {
             })
         };
         if traced {
-            let on = self.producer.enable_trace_event(vec![ProducerTraceEventType::Rtp]);
+            let on = self
+                .producer
+                .enable_trace_event(vec![ProducerTraceEventType::Rtp]);
             bounded(self.limit, "watch for RTP", on).await?;
         }
         // A packet that was quicker than the handler is visible in the score.

@@ -17,7 +17,10 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Level, MediaError, MediaEvent, Producer, Transport, WorkerKey, bounded, workers::Load,
 };
-use crate::{config::{MediaConfig, RoomsConfig}, model::ProducerId};
+use crate::{
+    config::{MediaConfig, RoomsConfig},
+    model::ProducerId,
+};
 
 /// A room's media: its router and level observer on one worker. Dropping it
 /// closes everything that was made from it.
@@ -44,13 +47,15 @@ impl RoomMedia {
         let options = RouterOptions::new(vec![opus(config)]);
         let router = bounded(limit, "create router", worker.create_router(options)).await?;
         let mut options = AudioLevelObserverOptions::default();
-        options.max_entries =
-            NonZeroU16::new(rooms.speaker_max_entries).unwrap_or(NonZeroU16::MIN);
+        options.max_entries = NonZeroU16::new(rooms.speaker_max_entries).unwrap_or(NonZeroU16::MIN);
         options.threshold = rooms.speaker_threshold_dbov;
         options.interval = u16::try_from(rooms.speaker_interval.as_millis()).unwrap_or(u16::MAX);
-        let observer =
-            bounded(limit, "create level observer", router.create_audio_level_observer(options))
-                .await?;
+        let observer = bounded(
+            limit,
+            "create level observer",
+            router.create_audio_level_observer(options),
+        )
+        .await?;
         let (report, levels) = watch::channel(Vec::new());
         let report = Arc::new(report);
         observer
@@ -68,9 +73,20 @@ impl RoomMedia {
                 }
             })
             .detach();
-        observer.on_silence(move || drop(report.send_replace(Vec::new()))).detach();
+        observer
+            .on_silence(move || drop(report.send_replace(Vec::new())))
+            .detach();
         let capabilities = Arc::new(json!(router.rtp_capabilities()));
-        Ok(Self { router, server, observer, worker: key, load, limit, capabilities, levels })
+        Ok(Self {
+            router,
+            server,
+            observer,
+            worker: key,
+            load,
+            limit,
+            capabilities,
+            levels,
+        })
     }
 
     /// The worker that carries this room.
@@ -102,16 +118,25 @@ impl RoomMedia {
     ) -> Result<Transport, MediaError> {
         let mut options = WebRtcTransportOptions::new_with_server(self.server.clone());
         options.prefer_udp = true;
-        let transport =
-            bounded(self.limit, "create transport", self.router.create_webrtc_transport(options))
-                .await?;
-        Ok(Transport::new(transport, events, self.load.another(), self.limit))
+        let transport = bounded(
+            self.limit,
+            "create transport",
+            self.router.create_webrtc_transport(options),
+        )
+        .await?;
+        Ok(Transport::new(
+            transport,
+            events,
+            self.load.another(),
+            self.limit,
+        ))
     }
 
     /// Whether an endpoint with these capabilities can receive the producer.
     #[must_use]
     pub fn can_consume(&self, producer: &Producer, capabilities: &RtpCapabilities) -> bool {
-        self.router.can_consume(&producer.producer.id(), capabilities)
+        self.router
+            .can_consume(&producer.producer.id(), capabilities)
     }
 
     /// Includes the producer in the level reports until it closes.
@@ -120,7 +145,12 @@ impl RoomMedia {
     /// If the worker fails the request.
     pub async fn observe(&self, producer: &Producer) -> Result<(), MediaError> {
         let options = RtpObserverAddProducerOptions::new(producer.producer.id());
-        bounded(self.limit, "observe producer", self.observer.add_producer(options)).await
+        bounded(
+            self.limit,
+            "observe producer",
+            self.observer.add_producer(options),
+        )
+        .await
     }
 }
 

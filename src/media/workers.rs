@@ -22,7 +22,10 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::{MediaError, RoomMedia, bounded};
-use crate::{config::{MediaConfig, RoomsConfig}, telemetry};
+use crate::{
+    config::{MediaConfig, RoomsConfig},
+    telemetry,
+};
 
 /// Names one worker thread for as long as it lives; a replacement has another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,7 +114,12 @@ impl Media {
                 .ok_or(MediaError::NoWorker)?;
             // Counted before the await, so that a burst of rooms spreads.
             least.load.fetch_add(1, Ordering::Relaxed);
-            (least.worker.clone(), least.server.clone(), least.key, Load(Arc::clone(&least.load)))
+            (
+                least.worker.clone(),
+                least.server.clone(),
+                least.key,
+                Load(Arc::clone(&least.load)),
+            )
         };
         RoomMedia::open(&worker, server, key, load, (&self.inner.config, rooms)).await
     }
@@ -137,16 +145,16 @@ impl Media {
 
 impl Inner {
     async fn start_worker(&self, index: usize) -> Result<Live, MediaError> {
-        let start = |source: Box<dyn std::error::Error + Send + Sync>| MediaError::Start {
-            index,
-            source,
-        };
+        let start =
+            |source: Box<dyn std::error::Error + Send + Sync>| MediaError::Start { index, source };
         let mut settings = WorkerSettings::default();
         settings.log_level = WorkerLogLevel::Warn;
         settings.log_tags = vec![WorkerLogTag::Ice, WorkerLogTag::Dtls, WorkerLogTag::Srtp];
         let manager = self.manager.lock().clone().ok_or(MediaError::NoWorker)?;
-        let worker =
-            manager.create_worker(settings).await.map_err(|error| start(Box::new(error)))?;
+        let worker = manager
+            .create_worker(settings)
+            .await
+            .map_err(|error| start(Box::new(error)))?;
         let key = WorkerKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let deaths = self.deaths.clone();
         worker
@@ -163,7 +171,12 @@ impl Inner {
         .await
         .map_err(|error| start(Box::new(error)))?;
         info!(worker = index, "media worker started");
-        Ok(Live { key, worker, server, load: Arc::default() })
+        Ok(Live {
+            key,
+            worker,
+            server,
+            load: Arc::default(),
+        })
     }
 
     fn listen_infos(&self, index: usize) -> WebRtcServerListenInfos {
@@ -215,7 +228,10 @@ async fn supervise(
             }
             live.remove(&index)
         };
-        error!(worker = index, "media worker died; its rooms are closed and a new one is started");
+        error!(
+            worker = index,
+            "media worker died; its rooms are closed and a new one is started"
+        );
         metrics::counter!(telemetry::WORKER_DEATHS).increment(1);
         metrics::gauge!(telemetry::WORKERS).set(pool.live.lock().len() as f64);
         if report.send(key).await.is_err() {

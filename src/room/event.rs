@@ -215,7 +215,16 @@ impl Outbox {
     pub fn new(capacity: usize) -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let end = Arc::new(OnceLock::new());
-        (Self { queue: sender, end: Arc::clone(&end) }, Inbox { queue: receiver, end })
+        (
+            Self {
+                queue: sender,
+                end: Arc::clone(&end),
+            },
+            Inbox {
+                queue: receiver,
+                end,
+            },
+        )
     }
 
     /// Queues an event; `false` if the queue is full.

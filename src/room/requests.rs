@@ -6,13 +6,17 @@ use std::sync::Arc;
 use serde_json::Value;
 use tracing::debug;
 
-use super::{Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHandle, Reason, Room, Snapshot};
+use super::{
+    ConsumerHandle, Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHandle,
+    Reason, Room, Snapshot,
+};
 use crate::{
     media::{
         self, DtlsParameters, MediaError, RoomMedia, RtpCapabilities, RtpError, RtpParameters,
     },
     model::{ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs},
     plugin::{CommandCall, ProduceCall},
+    telemetry::{self, Counted},
 };
 
 /// A successful join.
@@ -81,7 +85,9 @@ impl Membership {
     }
 
     pub(super) fn rtp_capabilities(&self) -> Value {
-        self.room.media().map_or(Value::Null, |media| media.rtp_capabilities().clone())
+        self.room
+            .media()
+            .map_or(Value::Null, |media| media.rtp_capabilities().clone())
     }
 
     fn check<T>(&self, check: impl FnOnce(&mut Core) -> Result<T, Reason>) -> Result<T, Reason> {
@@ -114,7 +120,8 @@ impl Membership {
         let made = media.create_transport(self.room.events.clone()).await;
         let transport = made.as_ref().ok().map(media::Transport::id);
         let committed = self.check(|core| {
-            core.state.commit_new_transport(self.id, direction, transport)?;
+            core.state
+                .commit_new_transport(self.id, direction, transport)?;
             if let Ok(transport) = &made {
                 core.transports.insert(transport.id(), transport.clone());
             }
@@ -184,19 +191,23 @@ impl Membership {
         self.room.plugins.before_produce(call).await?;
         let (displaced, muted) = self.check(|core| {
             core.state.check_produce(self.id, transport)?;
-            Ok((core.take_colliding(self.id, source, &rtp_parameters), core.state.starts_muted(user)))
+            Ok((
+                core.take_colliding(self.id, source, &rtp_parameters),
+                core.state.starts_muted(user),
+            ))
         })?;
         let producer = match send(&handle, &rtp_parameters, muted, displaced.is_some()).await {
             Ok(producer) => producer,
             Err(error) => {
                 if let Some(displaced) = displaced {
-                    self.room.change(|core| core.state.on_displaced(displaced, UnixMs::now()));
+                    self.room
+                        .change(|core| core.state.on_displaced(displaced, UnixMs::now()));
                 }
                 return Err(match error {
                     RtpError::Unsupported(why) => Reason::CannotProduce(why).into(),
-                    RtpError::Media(error) => self.failed(error, |core| {
-                        core.state.check_produce(self.id, transport)
-                    }),
+                    RtpError::Media(error) => {
+                        self.failed(error, |core| core.state.check_produce(self.id, transport))
+                    }
                 });
             }
         };
@@ -224,11 +235,16 @@ impl Membership {
         let media = self.room.try_change(|core| {
             let media = core.media()?;
             let codec = producer.codec();
-            let mut out = core
-                .state
-                .commit_produce(self.id, transport, id, source, &codec, UnixMs::now())?;
-            let producer = producer.clone();
-            core.producers.insert(id, ProducerHandle { producer, paused, applying: false });
+            let mut out =
+                core.state
+                    .commit_produce(self.id, transport, id, source, &codec, UnixMs::now())?;
+            let handle = ProducerHandle {
+                producer: producer.clone(),
+                _counted: Counted::one(telemetry::PRODUCERS),
+                paused,
+                applying: false,
+            };
+            core.producers.insert(id, handle);
             // A mute may have come or gone while the producer was being made.
             out.push(super::state::Output::ApplyPause(id));
             Ok((media, out))
@@ -249,8 +265,15 @@ impl Membership {
     ) -> Result<Consumed, Failure> {
         let (media, handle, source) = self.check(|core| {
             core.state.check_consume(self.id, transport, producer)?;
-            let source = core.producers.get(&producer).map(|handle| handle.producer.clone());
-            Ok((core.media()?, core.transport(transport)?, source.ok_or(Reason::ProducerNotFound)?))
+            let source = core
+                .producers
+                .get(&producer)
+                .map(|handle| handle.producer.clone());
+            Ok((
+                core.media()?,
+                core.transport(transport)?,
+                source.ok_or(Reason::ProducerNotFound)?,
+            ))
         })?;
         if !media.can_consume(&source, &rtp_capabilities) {
             let why = "your rtpCapabilities have no codec of this producer";
@@ -269,11 +292,19 @@ impl Membership {
         let id = consumer.id();
         let rtp_parameters = consumer.rtp_parameters();
         let producer_paused = self.check(|core| {
-            let paused = core.state.commit_consume(self.id, transport, producer, id)?;
-            core.consumers.insert(id, consumer);
+            let paused = core
+                .state
+                .commit_consume(self.id, transport, producer, id)?;
+            let _counted = Counted::one(telemetry::CONSUMERS);
+            core.consumers
+                .insert(id, ConsumerHandle { consumer, _counted });
             Ok(paused)
         })?;
-        Ok(Consumed { id, rtp_parameters, producer_paused })
+        Ok(Consumed {
+            id,
+            rtp_parameters,
+            producer_paused,
+        })
     }
 
     /// Lets a consumer flow, or stops it.
@@ -283,11 +314,13 @@ impl Membership {
     pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<(), Failure> {
         let consumer = self.check(|core| {
             core.state.check_consumer(self.id, id)?;
-            core.consumers.get(&id).cloned().ok_or(Reason::ConsumerNotFound)
+            let handle = core.consumers.get(&id).ok_or(Reason::ConsumerNotFound)?;
+            Ok(handle.consumer.clone())
         })?;
-        consumer.set_paused(paused).await.map_err(|error| {
-            self.failed(error, |core| core.state.check_consumer(self.id, id))
-        })
+        consumer
+            .set_paused(paused)
+            .await
+            .map_err(|error| self.failed(error, |core| core.state.check_consumer(self.id, id)))
     }
 
     /// Ends a consumer.
@@ -305,7 +338,11 @@ impl Membership {
     /// Refused if it is not theirs; on unmuting, if a plugin holds it muted.
     pub fn self_mute(&self, id: ProducerId, muted: bool) -> Result<(), Failure> {
         let change = |core: &mut Core| {
-            Ok(((), core.state.commit_self_mute(self.id, id, muted, UnixMs::now())?))
+            Ok((
+                (),
+                core.state
+                    .commit_self_mute(self.id, id, muted, UnixMs::now())?,
+            ))
         };
         Ok(self.room.try_change(change)?)
     }
@@ -316,7 +353,11 @@ impl Membership {
     /// Refused if it is not the participant's.
     pub fn close_producer(&self, id: ProducerId) -> Result<(), Failure> {
         let close = |core: &mut Core| {
-            Ok(((), core.state.commit_close_producer(self.id, id, UnixMs::now())?))
+            Ok((
+                (),
+                core.state
+                    .commit_close_producer(self.id, id, UnixMs::now())?,
+            ))
         };
         Ok(self.room.try_change(close)?)
     }
@@ -335,7 +376,12 @@ impl Membership {
             Ok(views) => views,
             Err(reason) => return Some(Err(reason.into())),
         };
-        let call = CommandCall { room, participant, payload, at: UnixMs::now() };
+        let call = CommandCall {
+            room,
+            participant,
+            payload,
+            at: UnixMs::now(),
+        };
         let answer = self.room.plugins.command(name, call).await?;
         Some(answer.map_err(Failure::from))
     }
@@ -365,7 +411,10 @@ impl Core {
     }
 
     fn transport(&self, id: TransportId) -> Result<media::Transport, Reason> {
-        self.transports.get(&id).cloned().ok_or(Reason::TransportNotFound)
+        self.transports
+            .get(&id)
+            .cloned()
+            .ok_or(Reason::TransportNotFound)
     }
 
     /// Gives up the producer that a new stream of the same source displaces, if

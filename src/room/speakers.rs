@@ -6,7 +6,7 @@ use crate::model::{ProducerId, UnixMs, UserId};
 
 /// One level report about one producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// The producer.
     pub producer: ProducerId,
     /// Who sends.
@@ -17,7 +17,7 @@ pub struct Heard {
 
 /// What came of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Nobody need be told.
     None,
     /// Somebody has spoken for another [`Speakers::REPEAT_MS`]: rules that
@@ -29,7 +29,7 @@ pub enum Change {
 
 /// The speakers of one room.
 #[derive(Debug)]
-pub struct Speakers {
+pub(crate) struct Speakers {
     /// A speaker stays one through pauses up to this long.
     hold_ms: u64,
     heard: HashMap<ProducerId, (Heard, UnixMs)>,
@@ -39,26 +39,31 @@ pub struct Speakers {
 
 impl Speakers {
     /// While anybody speaks, [`Change::Repeat`] comes at least this often.
-    pub const REPEAT_MS: u64 = 1_000;
+    pub(crate) const REPEAT_MS: u64 = 1_000;
     /// Another speaker takes the lead only when louder by this many dB, so that
     /// two equal voices do not make it flicker.
     const LEAD_DB: i8 = 3;
 
     /// Speakers stay listed through pauses of up to `hold_ms` milliseconds.
     #[must_use]
-    pub fn new(hold_ms: u64) -> Self {
-        Self { hold_ms, heard: HashMap::new(), order: Vec::new(), told_at: UnixMs(0) }
+    pub(crate) fn new(hold_ms: u64) -> Self {
+        Self {
+            hold_ms,
+            heard: HashMap::new(),
+            order: Vec::new(),
+            told_at: UnixMs(0),
+        }
     }
 
     /// The speakers now: the dominant one first, then loudest first.
     #[must_use]
-    pub fn current(&self) -> &[Heard] {
+    pub(crate) fn current(&self) -> &[Heard] {
         &self.order
     }
 
     /// The users who speak now, each once, in the same order.
     #[must_use]
-    pub fn users(&self) -> Vec<(UserId, i8)> {
+    pub(crate) fn users(&self) -> Vec<(UserId, i8)> {
         let mut users: Vec<(UserId, i8)> = Vec::with_capacity(self.order.len());
         for one in &self.order {
             if users.iter().all(|(user, _)| *user != one.user) {
@@ -69,7 +74,7 @@ impl Speakers {
     }
 
     /// Takes a report (empty: silence) and tells what it changes.
-    pub fn report(&mut self, levels: &[Heard], at: UnixMs) -> Change {
+    pub(crate) fn report(&mut self, levels: &[Heard], at: UnixMs) -> Change {
         for one in levels {
             self.heard.insert(one.producer, (*one, at));
         }
@@ -77,7 +82,7 @@ impl Speakers {
     }
 
     /// Forgets a producer that has ended or fallen mute.
-    pub fn forget(&mut self, producer: ProducerId, at: UnixMs) -> Change {
+    pub(crate) fn forget(&mut self, producer: ProducerId, at: UnixMs) -> Change {
         if self.heard.remove(&producer).is_none() {
             return Change::None;
         }
@@ -86,20 +91,30 @@ impl Speakers {
 
     /// When [`Speakers::report`] should be called even if no report comes.
     #[must_use]
-    pub fn deadline(&self) -> Option<UnixMs> {
+    pub(crate) fn deadline(&self) -> Option<UnixMs> {
         let oldest = self.heard.values().map(|(_, at)| at.0).min()?;
-        Some(UnixMs((oldest + self.hold_ms).min(self.told_at.0 + Self::REPEAT_MS)))
+        Some(UnixMs(
+            (oldest + self.hold_ms).min(self.told_at.0 + Self::REPEAT_MS),
+        ))
     }
 
     fn settle(&mut self, at: UnixMs) -> Change {
         let hold = self.hold_ms;
-        self.heard.retain(|_, (_, last)| at.0.saturating_sub(last.0) < hold);
+        self.heard
+            .retain(|_, (_, last)| at.0.saturating_sub(last.0) < hold);
         let mut order: Vec<Heard> = self.heard.values().map(|(one, _)| *one).collect();
         let leader = self.order.first().map(|one| one.producer);
         // Ids break ties, so that equal levels keep their order.
         order.sort_by_key(|one| {
-            let lead = if leader == Some(one.producer) { Self::LEAD_DB } else { 0 };
-            (std::cmp::Reverse(one.volume.saturating_add(lead)), one.producer)
+            let lead = if leader == Some(one.producer) {
+                Self::LEAD_DB
+            } else {
+                0
+            };
+            (
+                std::cmp::Reverse(one.volume.saturating_add(lead)),
+                one.producer,
+            )
         });
         let before: Vec<UserId> = self.users().into_iter().map(|(user, _)| user).collect();
         self.order = order;
@@ -133,7 +148,11 @@ mod tests {
     }
 
     fn users(speakers: &Speakers) -> Vec<u64> {
-        speakers.users().into_iter().map(|(user, _)| user.0).collect()
+        speakers
+            .users()
+            .into_iter()
+            .map(|(user, _)| user.0)
+            .collect()
     }
 
     #[test]
@@ -160,8 +179,14 @@ mod tests {
     fn levels_that_wobble_do_not_change_the_lead() {
         let mut speakers = Speakers::new(600);
         speakers.report(&[heard(1, -20), heard(2, -21)], UnixMs(0));
-        assert_eq!(speakers.report(&[heard(1, -21), heard(2, -20)], UnixMs(250)), Change::None);
-        assert_eq!(speakers.report(&[heard(1, -30), heard(2, -20)], UnixMs(500)), Change::Changed);
+        assert_eq!(
+            speakers.report(&[heard(1, -21), heard(2, -20)], UnixMs(250)),
+            Change::None
+        );
+        assert_eq!(
+            speakers.report(&[heard(1, -30), heard(2, -20)], UnixMs(500)),
+            Change::Changed
+        );
         assert_eq!(users(&speakers), [2, 1]);
     }
 
@@ -183,13 +208,19 @@ mod tests {
             speakers.forget(heard(1, 0).producer, UnixMs(10)),
             Change::Changed
         );
-        assert_eq!(speakers.forget(heard(1, 0).producer, UnixMs(20)), Change::None);
+        assert_eq!(
+            speakers.forget(heard(1, 0).producer, UnixMs(20)),
+            Change::None
+        );
     }
 
     #[test]
     fn two_streams_of_one_user_are_one_speaker() {
         let mut speakers = Speakers::new(600);
-        let music = Heard { user: UserId(1), ..heard(2, -10) };
+        let music = Heard {
+            user: UserId(1),
+            ..heard(2, -10)
+        };
         speakers.report(&[heard(1, -20), music], UnixMs(0));
         assert_eq!(speakers.users(), [(UserId(1), -10)]);
     }

@@ -36,7 +36,7 @@ pub enum Direction {
 
 /// The bounds of one room.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Participants, all users' connections together.
     pub participants: usize,
     /// Consumers of one participant.
@@ -46,7 +46,7 @@ pub struct Limits {
 /// What follows from a change, in order. The shell around the state carries it
 /// out; nothing in it can fail.
 #[derive(Debug, PartialEq)]
-pub enum Output {
+pub(crate) enum Output {
     /// Tell participants.
     Tell(Audience, Event),
     /// Inform the plugins.
@@ -91,7 +91,7 @@ pub struct SnapshotProducer {
 
 /// The state of one room.
 #[derive(Debug)]
-pub struct RoomState {
+pub(crate) struct RoomState {
     id: RoomId,
     limits: Limits,
     participants: HashMap<ParticipantId, Participant>,
@@ -149,7 +149,7 @@ impl Participant {
 impl RoomState {
     /// An empty room.
     #[must_use]
-    pub fn new(id: RoomId, limits: Limits, speaker_hold_ms: u64) -> Self {
+    pub(crate) fn new(id: RoomId, limits: Limits, speaker_hold_ms: u64) -> Self {
         Self {
             id,
             limits,
@@ -163,25 +163,25 @@ impl RoomState {
 
     /// Whether the room has ended: it takes nobody in any more.
     #[must_use]
-    pub fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.ended
     }
 
     /// How many participants the room has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.participants.len()
     }
 
     /// Whether nobody is in the room.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.participants.is_empty()
     }
 
     /// The room as plugins see it.
     #[must_use]
-    pub fn view(&self) -> RoomView {
+    pub(crate) fn view(&self) -> RoomView {
         RoomView {
             id: self.id.clone(),
             participants: u32::try_from(self.participants.len()).unwrap_or(u32::MAX),
@@ -192,19 +192,27 @@ impl RoomState {
     ///
     /// # Errors
     /// If the participant is not in the room.
-    pub fn participant(&self, id: ParticipantId) -> Result<ParticipantView, Reason> {
+    pub(crate) fn participant(&self, id: ParticipantId) -> Result<ParticipantView, Reason> {
         let participant = self.participants.get(&id).ok_or(Reason::NotInRoom)?;
         Ok(self.participant_view(id, &participant.user))
     }
 
     fn participant_view(&self, id: ParticipantId, user: &Arc<User>) -> ParticipantView {
-        ParticipantView { id, user: Arc::clone(user), connections: self.connections(user.id) }
+        ParticipantView {
+            id,
+            user: Arc::clone(user),
+            connections: self.connections(user.id),
+        }
     }
 
     /// How many participants of a user the room has.
     #[must_use]
-    pub fn connections(&self, user: UserId) -> u32 {
-        let count = self.participants.values().filter(|one| one.user.id == user).count();
+    pub(crate) fn connections(&self, user: UserId) -> u32 {
+        let count = self
+            .participants
+            .values()
+            .filter(|one| one.user.id == user)
+            .count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -212,7 +220,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If the room is full or has ended.
-    pub fn check_join(&self) -> Result<(), Reason> {
+    pub(crate) fn check_join(&self) -> Result<(), Reason> {
         if self.ended {
             return Err(Reason::RoomNotFound);
         }
@@ -226,7 +234,7 @@ impl RoomState {
     ///
     /// # Errors
     /// As [`RoomState::check_join`].
-    pub fn commit_join(
+    pub(crate) fn commit_join(
         &mut self,
         id: ParticipantId,
         user: &Arc<User>,
@@ -250,7 +258,11 @@ impl RoomState {
                 Event::UserJoined(Arc::clone(user)),
             ));
         }
-        let call = JoinCall { room: self.view(), participant, at };
+        let call = JoinCall {
+            room: self.view(),
+            participant,
+            at,
+        };
         out.push(Output::Inform(Fact::Joined(call.clone())));
         Ok((snapshot, call, out))
     }
@@ -258,8 +270,9 @@ impl RoomState {
     fn snapshot(&self) -> Snapshot {
         let mut users: BTreeMap<UserId, (Arc<User>, bool)> = BTreeMap::new();
         for one in self.participants.values() {
-            let entry =
-                users.entry(one.user.id).or_insert_with(|| (Arc::clone(&one.user), false));
+            let entry = users
+                .entry(one.user.id)
+                .or_insert_with(|| (Arc::clone(&one.user), false));
             entry.1 |= !one.producers.is_empty();
         }
         let mut producers: Vec<SnapshotProducer> = self
@@ -276,13 +289,18 @@ impl RoomState {
         Snapshot {
             users: users.into_values().collect(),
             producers,
-            speakers: self.speakers.users().into_iter().map(|(user, _)| user).collect(),
+            speakers: self
+                .speakers
+                .users()
+                .into_iter()
+                .map(|(user, _)| user)
+                .collect(),
         }
     }
 
     /// Takes a participant out with all they had. Idempotent. The last one out
     /// ends the room.
-    pub fn commit_leave(
+    pub(crate) fn commit_leave(
         &mut self,
         id: ParticipantId,
         departure: &Departure,
@@ -293,18 +311,28 @@ impl RoomState {
             return out;
         }
         self.close_producers_of(id, departure.close_reason(), at, &mut out);
-        let Some(gone) = self.participants.remove(&id) else { return out };
+        let Some(gone) = self.participants.remove(&id) else {
+            return out;
+        };
         self.release(id, &gone, &mut out);
         let participant = self.participant_view(id, &gone.user);
         let reason = departure.reason();
         if participant.connections == 0 {
             out.push(Output::Tell(
                 Audience::RoomExcept(id),
-                Event::UserLeft { user: Arc::clone(&gone.user), reason: Arc::clone(&reason) },
+                Event::UserLeft {
+                    user: Arc::clone(&gone.user),
+                    reason: Arc::clone(&reason),
+                },
             ));
         }
         let room = self.view();
-        out.push(Output::Inform(Fact::Left { room, participant, reason: reason.to_string(), at }));
+        out.push(Output::Inform(Fact::Left {
+            room,
+            participant,
+            reason: reason.to_string(),
+            at,
+        }));
         out.push(Output::Unsubscribe(id, departure.clone()));
         if self.participants.is_empty() {
             self.ended = true;
@@ -314,7 +342,7 @@ impl RoomState {
     }
 
     /// Ends the room for everyone. Idempotent.
-    pub fn commit_end(&mut self, reason: RoomEnd, at: UnixMs) -> Vec<Output> {
+    pub(crate) fn commit_end(&mut self, reason: RoomEnd, at: UnixMs) -> Vec<Output> {
         let mut out = Vec::new();
         if self.ended {
             return out;
@@ -325,9 +353,14 @@ impl RoomState {
             self.close_producers_of(*id, super::event::CloseReason::RoomClosed, at, &mut out);
         }
         let room = self.id.clone();
-        out.push(Output::Tell(Audience::Room, Event::RoomClosed { room, reason, at }));
+        out.push(Output::Tell(
+            Audience::Room,
+            Event::RoomClosed { room, reason, at },
+        ));
         for id in everyone {
-            let Some(gone) = self.participants.remove(&id) else { continue };
+            let Some(gone) = self.participants.remove(&id) else {
+                continue;
+            };
             self.release(id, &gone, &mut out);
             out.push(Output::Inform(Fact::Left {
                 room: self.view(),
@@ -368,7 +401,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If there is one already, or one is being made.
-    pub fn check_new_transport(
+    pub(crate) fn check_new_transport(
         &mut self,
         participant: ParticipantId,
         direction: Direction,
@@ -385,14 +418,17 @@ impl RoomState {
     ///
     /// # Errors
     /// If the participant has gone in the meantime.
-    pub fn commit_new_transport(
+    pub(crate) fn commit_new_transport(
         &mut self,
         participant: ParticipantId,
         direction: Direction,
         transport: Option<TransportId>,
     ) -> Result<(), Reason> {
         let slot = self.member(participant)?.slot(direction);
-        *slot = transport.map_or(Slot::Free, |id| Slot::Open { id, connected: false });
+        *slot = transport.map_or(Slot::Free, |id| Slot::Open {
+            id,
+            connected: false,
+        });
         Ok(())
     }
 
@@ -400,7 +436,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If not; another participant's is answered like an unknown one.
-    pub fn check_transport(
+    pub(crate) fn check_transport(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -423,7 +459,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If it is not the participant's, or is connected already.
-    pub fn check_connect(
+    pub(crate) fn check_connect(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -440,7 +476,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If the transport has gone in the meantime.
-    pub fn cancel_connect(
+    pub(crate) fn cancel_connect(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -466,7 +502,7 @@ impl RoomState {
 
     /// A transport has ended by itself: what ran over it ends too, and its
     /// place is free again. Idempotent.
-    pub fn on_transport_ended(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
+    pub(crate) fn on_transport_ended(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
         let mut out = Vec::new();
         let holds = |slot: &Slot| matches!(slot, Slot::Open { id, .. } if *id == transport);
         let Some((&id, member)) = self
@@ -498,7 +534,7 @@ impl RoomState {
     /// # Errors
     /// If the transport or the producer is not to be found, or there are too
     /// many consumers.
-    pub fn check_consume(
+    pub(crate) fn check_consume(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -519,7 +555,7 @@ impl RoomState {
     ///
     /// # Errors
     /// As [`RoomState::check_consume`]: the world may have moved on.
-    pub fn commit_consume(
+    pub(crate) fn commit_consume(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -527,7 +563,9 @@ impl RoomState {
         consumer: ConsumerId,
     ) -> Result<bool, Reason> {
         self.check_consume(participant, transport, producer)?;
-        self.member(participant)?.consumers.insert(consumer, producer);
+        self.member(participant)?
+            .consumers
+            .insert(consumer, producer);
         let Some(source) = self.producers.get_mut(&producer) else {
             return Err(Reason::ProducerNotFound);
         };
@@ -539,26 +577,33 @@ impl RoomState {
     ///
     /// # Errors
     /// If not; another participant's is answered like an unknown one.
-    pub fn check_consumer(
+    pub(crate) fn check_consumer(
         &mut self,
         participant: ParticipantId,
         consumer: ConsumerId,
     ) -> Result<(), Reason> {
         let member = self.member(participant)?;
-        member.consumers.get(&consumer).map(|_| ()).ok_or(Reason::ConsumerNotFound)
+        member
+            .consumers
+            .get(&consumer)
+            .map(|_| ())
+            .ok_or(Reason::ConsumerNotFound)
     }
 
     /// Takes a consumer out.
     ///
     /// # Errors
     /// As [`RoomState::check_consumer`].
-    pub fn commit_close_consumer(
+    pub(crate) fn commit_close_consumer(
         &mut self,
         participant: ParticipantId,
         consumer: ConsumerId,
     ) -> Result<Vec<Output>, Reason> {
         let member = self.member(participant)?;
-        let producer = member.consumers.remove(&consumer).ok_or(Reason::ConsumerNotFound)?;
+        let producer = member
+            .consumers
+            .remove(&consumer)
+            .ok_or(Reason::ConsumerNotFound)?;
         if let Some(producer) = self.producers.get_mut(&producer) {
             producer.consumers.remove(&(participant, consumer));
         }
@@ -566,6 +611,10 @@ impl RoomState {
     }
 
     fn producer_view(id: ProducerId, producer: &Producer) -> ProducerView {
-        ProducerView { id, source: producer.source, codec: producer.codec.clone() }
+        ProducerView {
+            id,
+            source: producer.source,
+            codec: producer.codec.clone(),
+        }
     }
 }

@@ -22,7 +22,10 @@ impl Invalid {
     /// One field's problem.
     #[must_use]
     pub fn one(field: &str, problem: impl Into<String>) -> Self {
-        Self(vec![Problem { field: field.to_owned(), problem: problem.into() }])
+        Self(vec![Problem {
+            field: field.to_owned(),
+            problem: problem.into(),
+        }])
     }
 }
 
@@ -50,14 +53,23 @@ impl Fields {
     /// If it is something else.
     pub fn of(payload: Value) -> Result<Self, Invalid> {
         match payload {
-            Value::Object(object) => Ok(Self { object, problems: Vec::new() }),
-            other => Err(Invalid::one("", format!("must be an object, is {}", kind(&other)))),
+            Value::Object(object) => Ok(Self {
+                object,
+                problems: Vec::new(),
+            }),
+            other => Err(Invalid::one(
+                "",
+                format!("must be an object, is {}", kind(&other)),
+            )),
         }
     }
 
     /// Notes a problem that the caller found.
     pub fn problem(&mut self, field: &str, problem: impl Into<String>) {
-        self.problems.push(Problem { field: field.to_owned(), problem: problem.into() });
+        self.problems.push(Problem {
+            field: field.to_owned(),
+            problem: problem.into(),
+        });
     }
 
     /// Everything that was wrong.
@@ -115,7 +127,10 @@ impl Fields {
         let text = self.text(field)?;
         let id = RoomId::new(&text);
         if id.is_none() {
-            self.problem(field, format!("must have 1 to {} characters", RoomId::MAX_CHARS));
+            self.problem(
+                field,
+                format!("must have 1 to {} characters", RoomId::MAX_CHARS),
+            );
         }
         id
     }
@@ -158,8 +173,12 @@ mod tests {
         assert_eq!(fields.room("roomId"), None);
         assert_eq!(fields.text("type"), None);
         assert_eq!(fields.text("transportId"), None);
-        let named: Vec<String> =
-            fields.invalid().0.into_iter().map(|one| format!("{} {}", one.field, one.problem)).collect();
+        let named: Vec<String> = fields
+            .invalid()
+            .0
+            .into_iter()
+            .map(|one| format!("{} {}", one.field, one.problem))
+            .collect();
         assert_eq!(
             named,
             [

@@ -13,7 +13,11 @@ use axum::{
 use rust_embed::RustEmbed;
 use serde_json::{Value, json};
 
-use super::{SharedFaces, fields::{Fields, Invalid}};
+use super::{
+    SharedFaces,
+    auth::IssueError,
+    fields::{Fields, Invalid},
+};
 use crate::{
     media::Media,
     model::{Refusal, UserId},
@@ -48,7 +52,10 @@ pub fn routes(state: HttpState) -> Router {
     }
     router
         .route("/", get(async || file("index.html")))
-        .route("/{*path}", get(async |Path(path): Path<String>| file(&path)))
+        .route(
+            "/{*path}",
+            get(async |Path(path): Path<String>| file(&path)),
+        )
         .with_state(state)
 }
 
@@ -74,7 +81,10 @@ async fn metrics(State(state): State<HttpState>) -> Response {
 }
 
 /// A token for anybody who asks: in development only.
-async fn dev_token(State(state): State<HttpState>, body: Result<Json<Value>, axum::extract::rejection::JsonRejection>) -> Response {
+async fn dev_token(
+    State(state): State<HttpState>,
+    body: Result<Json<Value>, axum::extract::rejection::JsonRejection>,
+) -> Response {
     let Ok(Json(body)) = body else {
         return invalid(Invalid::one("", "the body must be a JSON object"));
     };
@@ -84,6 +94,7 @@ async fn dev_token(State(state): State<HttpState>, body: Result<Json<Value>, axu
     };
     match state.faces.auth.issue(user, name.as_deref(), &roles) {
         Ok(token) => Json(json!({ "token": token })).into_response(),
+        Err(IssueError::Refused(reason)) => invalid(Invalid::one("", reason.to_string())),
         Err(error) => {
             tracing::error!(%error, "no token issued");
             let body = json!({ "error": "INTERNAL_ERROR", "message": "No token issued" });
@@ -130,7 +141,11 @@ fn file(path: &str) -> Response {
     };
     let kind = mime_guess::from_path(path).first_or_octet_stream();
     // Assets carry a hash in their name; the page that names them does not.
-    let cache = if path == "index.html" { "no-cache" } else { "public, max-age=31536000, immutable" };
+    let cache = if path == "index.html" {
+        "no-cache"
+    } else {
+        "public, max-age=31536000, immutable"
+    };
     Response::builder()
         .header(header::CONTENT_TYPE, kind.as_ref())
         .header(header::CACHE_CONTROL, cache)

@@ -19,7 +19,11 @@ pub(super) enum Request {
     ConnectTransport(Option<TransportId>, Box<DtlsParameters>),
     RestartIce(Option<TransportId>),
     Produce(Option<TransportId>, Source, Box<RtpParameters>),
-    Consume(Option<TransportId>, Option<ProducerId>, Box<RtpCapabilities>),
+    Consume(
+        Option<TransportId>,
+        Option<ProducerId>,
+        Box<RtpCapabilities>,
+    ),
     PauseConsumer(Option<ConsumerId>, bool),
     CloseConsumer(Option<ConsumerId>),
     SelfMute(Option<ProducerId>, bool),
@@ -119,7 +123,9 @@ fn direction(fields: &mut Fields) -> Option<Direction> {
 }
 
 fn source(fields: &mut Fields) -> Option<Source> {
-    let Some(value) = fields.take("source") else { return Some(Source::default()) };
+    let Some(value) = fields.take("source") else {
+        return Some(Source::default());
+    };
     match value.as_str() {
         Some("mic") => Some(Source::Mic),
         Some("music") => Some(Source::Music),
@@ -136,5 +142,7 @@ fn media<T>(
     read: impl FnOnce(&Value) -> Result<T, lenient::Invalid>,
 ) -> Option<T> {
     let value = fields.required(field)?;
-    read(&value).map_err(|invalid| fields.problem(&invalid.path, invalid.problem)).ok()
+    read(&value)
+        .map_err(|invalid| fields.problem(&invalid.path, invalid.problem))
+        .ok()
 }

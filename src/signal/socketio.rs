@@ -84,8 +84,14 @@ fn authenticate(
     if !faces.origin_allowed(header("origin"), header("host")) {
         return Err(Refused::Origin);
     }
-    let from_header = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    let token = auth.and_then(|auth| auth.get("token")).and_then(Value::as_str).or(from_header);
+    let from_header = header("authorization").and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let token = auth
+        .and_then(|auth| auth.get("token"))
+        .and_then(Value::as_str)
+        .or(from_header);
     let identity = faces.auth.verify(token.unwrap_or_default())?;
     Ok(identity)
 }
@@ -110,7 +116,12 @@ impl<A: socketioxide::adapter::Adapter> FromMessageParts<A> for FrameSize {
     ) -> Result<Self, Self::Error> {
         Ok(Self(match value {
             RawValue::Str(text, binaries) => {
-                text.len() + binaries.iter().flatten().map(bytes::Bytes::len).sum::<usize>()
+                text.len()
+                    + binaries
+                        .iter()
+                        .flatten()
+                        .map(bytes::Bytes::len)
+                        .sum::<usize>()
             }
             RawValue::Bytes(bytes) => bytes.len(),
         }))
@@ -134,7 +145,11 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
                         EventName(event): EventName,
                         TryData(payload): TryData<Value>,
                         ack: AckSender| {
-        let incoming = Incoming { event, payload: payload.ok(), ack };
+        let incoming = Incoming {
+            event,
+            payload: payload.ok(),
+            ack,
+        };
         if size > max_frame {
             refuse_frame(&socket, size, max_frame, incoming.ack);
         } else if budget.check().is_err() {
@@ -148,8 +163,15 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
     let (ended, end) = oneshot::channel::<()>();
     let ended = Arc::new(Mutex::new(Some(ended)));
     socket.on_disconnect(async move || drop(ended.lock().take()));
-    let session = Session { faces: Arc::clone(faces), user: Arc::new(identity.user.clone()), identity, membership: None };
-    socket.extensions.insert(Prepared(Arc::new(Mutex::new(Some((session, waiting, end))))));
+    let session = Session {
+        faces: Arc::clone(faces),
+        user: Arc::new(identity.user.clone()),
+        identity,
+        membership: None,
+    };
+    socket.extensions.insert(Prepared(Arc::new(Mutex::new(Some((
+        session, waiting, end,
+    ))))));
 }
 
 async fn connected(socket: SocketRef) {
@@ -163,7 +185,10 @@ async fn connected(socket: SocketRef) {
 fn refuse_frame(socket: &SocketRef, size: usize, limit: usize, ack: AckSender) {
     metrics::counter!(telemetry::REFUSED_FRAMES, "reason" => "oversize").increment(1);
     debug!(socket = %socket.id, size, "oversize frame: disconnected");
-    let invalid = Invalid::one("", format!("a frame has at most {limit} bytes, this one {size}"));
+    let invalid = Invalid::one(
+        "",
+        format!("a frame has at most {limit} bytes, this one {size}"),
+    );
     acknowledge(ack, &wire::failure(Refusal::from(invalid).into()));
     socket.clone().disconnect().ok();
 }
@@ -209,11 +234,18 @@ impl Session {
     }
 
     async fn answer(&mut self, socket: &SocketRef, incoming: Incoming) {
-        let Incoming { event, payload, ack } = incoming;
+        let Incoming {
+            event,
+            payload,
+            ack,
+        } = incoming;
         let started = Instant::now();
         let request = Request::parse(&event, payload.unwrap_or_default());
         // Events of plugins share one label: clients choose the names.
-        let label = request::EVENTS.iter().find(|one| **one == event).map_or("plugin", |one| *one);
+        let label = request::EVENTS
+            .iter()
+            .find(|one| **one == event)
+            .map_or("plugin", |one| *one);
         let mut inbox = None;
         let result = match request {
             Ok((room, request)) => self.serve(&event, &room, request, &mut inbox).await,
@@ -265,7 +297,9 @@ impl Session {
             }
             Request::RestartIce(id) => {
                 let place = place?;
-                let ice = place.restart_ice(id.ok_or(Reason::TransportNotFound)?).await?;
+                let ice = place
+                    .restart_ice(id.ok_or(Reason::TransportNotFound)?)
+                    .await?;
                 Ok(Some(json!({ "iceParameters": ice })))
             }
             Request::Produce(transport, source, rtp) => {
@@ -289,7 +323,9 @@ impl Session {
             }
             Request::PauseConsumer(id, paused) => {
                 let place = place.map_err(|_| Reason::RoomNotFound)?;
-                place.pause_consumer(id.ok_or(Reason::ConsumerNotFound)?, paused).await?;
+                place
+                    .pause_consumer(id.ok_or(Reason::ConsumerNotFound)?, paused)
+                    .await?;
                 Ok(None)
             }
             Request::CloseConsumer(id) => {
@@ -341,7 +377,10 @@ impl Session {
 
     fn leave(&mut self, room: &RoomId) -> Result<(), Failure> {
         self.place(room)?;
-        let left = self.membership.take().filter(|membership| !membership.is_over());
+        let left = self
+            .membership
+            .take()
+            .filter(|membership| !membership.is_over());
         left.ok_or(Reason::NotInRoom)?.leave();
         Ok(())
     }
@@ -369,7 +408,12 @@ async fn pass_on(socket: SocketRef, mut inbox: Inbox) {
     }
     match inbox.end() {
         Some(Departure::Kicked(reason)) => {
-            emit(&socket, "auth:force_disconnect", &json!({ "reason": reason })).await;
+            emit(
+                &socket,
+                "auth:force_disconnect",
+                &json!({ "reason": reason }),
+            )
+            .await;
             socket.disconnect().ok();
         }
         Some(Departure::TooSlow) => {

@@ -12,11 +12,20 @@ use crate::{
 /// An event's name and payload.
 pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
     let (name, payload) = match event {
-        Event::NewProducer { producer, user, source } => (
+        Event::NewProducer {
+            producer,
+            user,
+            source,
+        } => (
             "audio:newProducer",
             json!({ "producerId": producer, "userId": user, "kind": "audio", "source": source }),
         ),
-        Event::ProducerClosed { producer, user, source, reason } => (
+        Event::ProducerClosed {
+            producer,
+            user,
+            source,
+            reason,
+        } => (
             "audio:producerClosed",
             json!({
                 "producerId": producer,
@@ -25,13 +34,23 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
                 "reason": reason.as_str(),
             }),
         ),
-        Event::ProducerPaused { producer, user, paused, by_moderator } => (
-            if *paused { "audio:producerPaused" } else { "audio:producerResumed" },
+        Event::ProducerPaused {
+            producer,
+            user,
+            paused,
+            by_moderator,
+        } => (
+            if *paused {
+                "audio:producerPaused"
+            } else {
+                "audio:producerResumed"
+            },
             json!({ "producerId": producer, "userId": user, "byModerator": by_moderator }),
         ),
-        Event::FirstRtp { producer, user, at } => {
-            ("audio:firstRtp", json!({ "producerId": producer, "userId": user, "at": at }))
-        }
+        Event::FirstRtp { producer, user, at } => (
+            "audio:firstRtp",
+            json!({ "producerId": producer, "userId": user, "at": at }),
+        ),
         Event::Speaking { speakers, at } => (
             "speaker:active",
             json!({
@@ -45,9 +64,10 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
             }),
         ),
         Event::UserJoined(user) => ("room:userJoined", Value::Object(person(user))),
-        Event::UserLeft { user, reason } => {
-            ("room:userLeft", json!({ "userId": user.id, "reason": reason }))
-        }
+        Event::UserLeft { user, reason } => (
+            "room:userLeft",
+            json!({ "userId": user.id, "reason": reason }),
+        ),
         Event::RoomClosed { room, reason, at } => (
             "room:closed",
             json!({ "roomId": room, "reason": reason.as_str(), "timestamp": at }),
@@ -119,8 +139,7 @@ pub(super) fn failure(failure: Failure) -> Value {
 }
 
 fn refused(refusal: Refusal) -> Value {
-    let mut answer =
-        json!({ "success": false, "error": refusal.message, "code": refusal.code });
+    let mut answer = json!({ "success": false, "error": refusal.message, "code": refusal.code });
     if let Some(fields) = answer.as_object_mut() {
         if let Some(details) = refusal.details {
             fields.insert("details".to_owned(), details);

@@ -10,6 +10,7 @@ use std::{
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("config", &["model"]),
+    ("cli", &["config"]),
     ("telemetry", &["config", "model"]),
     ("store", &["config", "telemetry", "model"]),
     ("plugin", &["store", "config", "telemetry", "model"]),

@@ -8,7 +8,7 @@ use std::{
 use super::{Direction, Output, Participant, Producer, RoomState};
 use crate::{
     media::Level,
-    model::{Codec, ParticipantId, ProducerId, Source, TransportId, UnixMs, User, UserId},
+    model::{Codec, ParticipantId, ProducerId, Source, TransportId, UnixMs, UserId},
     plugin::{Action, Fact, SpeakerView, Target},
     room::{
         event::{Audience, CloseReason, Departure, Event},
@@ -25,7 +25,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If the transport is not to be found or is the receiving one.
-    pub fn check_produce(
+    pub(crate) fn check_produce(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -35,13 +35,21 @@ impl RoomState {
 
     /// The participant's running producer of this source.
     #[must_use]
-    pub fn producer_of(&self, participant: ParticipantId, source: Source) -> Option<ProducerId> {
-        self.participants.get(&participant)?.producers.get(&source).copied()
+    pub(crate) fn producer_of(
+        &self,
+        participant: ParticipantId,
+        source: Source,
+    ) -> Option<ProducerId> {
+        self.participants
+            .get(&participant)?
+            .producers
+            .get(&source)
+            .copied()
     }
 
     /// Whether a new producer of this user starts muted.
     #[must_use]
-    pub fn starts_muted(&self, user: UserId) -> bool {
+    pub(crate) fn starts_muted(&self, user: UserId) -> bool {
         self.muted_users.contains_key(&user)
     }
 
@@ -50,7 +58,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If the participant or the transport has gone in the meantime.
-    pub fn commit_produce(
+    pub(crate) fn commit_produce(
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
@@ -75,7 +83,11 @@ impl RoomState {
         };
         let mut out = vec![Output::Tell(
             Audience::RoomExcept(participant),
-            Event::NewProducer { producer: id, user: user.id, source },
+            Event::NewProducer {
+                producer: id,
+                user: user.id,
+                source,
+            },
         )];
         if self.paused(&producer) {
             out.push(Output::ApplyPause(id));
@@ -106,7 +118,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If not; another participant's is answered like an unknown one.
-    pub fn check_producer(
+    pub(crate) fn check_producer(
         &self,
         participant: ParticipantId,
         producer: ProducerId,
@@ -121,7 +133,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If it is not their producer; on unmuting, if a plugin holds it muted.
-    pub fn commit_self_mute(
+    pub(crate) fn commit_self_mute(
         &mut self,
         participant: ParticipantId,
         id: ProducerId,
@@ -144,7 +156,7 @@ impl RoomState {
     ///
     /// # Errors
     /// If it is not this participant's.
-    pub fn commit_close_producer(
+    pub(crate) fn commit_close_producer(
         &mut self,
         participant: ParticipantId,
         id: ProducerId,
@@ -157,15 +169,17 @@ impl RoomState {
     }
 
     /// A producer's handle was given up before its successor could be made.
-    pub fn on_displaced(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
+    pub(crate) fn on_displaced(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
         let mut out = Vec::new();
         self.close(id, CloseReason::Replaced, at, &mut out);
         out
     }
 
     /// The first RTP packet of a producer has arrived. Told once.
-    pub fn on_first_rtp(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
-        let Some(producer) = self.producers.get_mut(&id) else { return Vec::new() };
+    pub(crate) fn on_first_rtp(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
+        let Some(producer) = self.producers.get_mut(&id) else {
+            return Vec::new();
+        };
         if producer.first_rtp_at.is_some() {
             return Vec::new();
         }
@@ -173,7 +187,14 @@ impl RoomState {
         let (owner, user) = (producer.owner, Arc::clone(&producer.user));
         let view = Self::producer_view(id, producer);
         vec![
-            Output::Tell(Audience::Room, Event::FirstRtp { producer: id, user: user.id, at }),
+            Output::Tell(
+                Audience::Room,
+                Event::FirstRtp {
+                    producer: id,
+                    user: user.id,
+                    at,
+                },
+            ),
             Output::Inform(Fact::FirstRtp {
                 room: self.view(),
                 participant: self.participant_view(owner, &user),
@@ -184,7 +205,7 @@ impl RoomState {
     }
 
     /// Levels were measured, or it is time to look again (`levels` empty).
-    pub fn on_levels(&mut self, levels: &[Level], at: UnixMs) -> Vec<Output> {
+    pub(crate) fn on_levels(&mut self, levels: &[Level], at: UnixMs) -> Vec<Output> {
         let heard: Vec<Heard> = levels
             .iter()
             .filter_map(|level| {
@@ -205,14 +226,17 @@ impl RoomState {
 
     /// When [`RoomState::on_levels`] should be called even if none are measured.
     #[must_use]
-    pub fn speaking_deadline(&self) -> Option<UnixMs> {
+    pub(crate) fn speaking_deadline(&self) -> Option<UnixMs> {
         self.speakers.deadline()
     }
 
     fn tell_speakers(&self, change: Change, at: UnixMs, out: &mut Vec<Output>) {
         if change == Change::Changed {
             let speakers = self.speakers.users();
-            out.push(Output::Tell(Audience::Room, Event::Speaking { speakers, at }));
+            out.push(Output::Tell(
+                Audience::Room,
+                Event::Speaking { speakers, at },
+            ));
         }
         if change != Change::None {
             let speakers = self.speakers.current().iter().map(|one| SpeakerView {
@@ -226,19 +250,33 @@ impl RoomState {
     }
 
     /// Carries out what a plugin asks for, as far as the room's rules know it.
-    pub fn apply(&mut self, plugin: &Arc<str>, action: Action, at: UnixMs) -> Vec<Output> {
+    pub(crate) fn apply(&mut self, plugin: &Arc<str>, action: Action, at: UnixMs) -> Vec<Output> {
         let mut out = Vec::new();
         if self.ended {
             return out;
         }
         match action {
-            Action::EmitToUser { user, event, payload } => out.push(Output::Tell(
+            Action::EmitToUser {
+                user,
+                event,
+                payload,
+            } => out.push(Output::Tell(
                 Audience::User(user),
-                Event::Plugin { name: event.into(), payload },
+                Event::Plugin {
+                    name: event.into(),
+                    payload,
+                },
             )),
-            Action::EmitToRoom { event, payload, except } => out.push(Output::Tell(
+            Action::EmitToRoom {
+                event,
+                payload,
+                except,
+            } => out.push(Output::Tell(
                 except.map_or(Audience::Room, Audience::RoomExceptUser),
-                Event::Plugin { name: event.into(), payload },
+                Event::Plugin {
+                    name: event.into(),
+                    payload,
+                },
             )),
             Action::Mute(target) => self.hold_mute(plugin, target, true, at, &mut out),
             Action::Unmute(target) => self.hold_mute(plugin, target, false, at, &mut out),
@@ -259,8 +297,10 @@ impl RoomState {
 
     /// What the media should be: whether anybody holds the producer muted.
     #[must_use]
-    pub fn wants_paused(&self, id: ProducerId) -> bool {
-        self.producers.get(&id).is_some_and(|producer| self.paused(producer))
+    pub(crate) fn wants_paused(&self, id: ProducerId) -> bool {
+        self.producers
+            .get(&id)
+            .is_some_and(|producer| self.paused(producer))
     }
 
     pub(super) fn paused(&self, producer: &Producer) -> bool {
@@ -272,20 +312,37 @@ impl RoomState {
     fn muters(&self, id: ProducerId) -> impl Iterator<Item = &Arc<str>> {
         let producer = self.producers.get(&id);
         let by_user = producer.and_then(|one| self.muted_users.get(&one.user.id));
-        producer.map(|one| &one.muted_by).into_iter().chain(by_user).flatten()
+        producer
+            .map(|one| &one.muted_by)
+            .into_iter()
+            .chain(by_user)
+            .flatten()
     }
 
     fn participants_of(&self, user: UserId) -> Vec<ParticipantId> {
         let of = |one: &Participant| one.user.id == user;
-        self.participants.iter().filter(|(_, one)| of(one)).map(|(id, _)| *id).collect()
+        self.participants
+            .iter()
+            .filter(|(_, one)| of(one))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn targets(&self, target: Target) -> Vec<ProducerId> {
         match target {
-            Target::Producer(id) => self.producers.contains_key(&id).then_some(id).into_iter().collect(),
+            Target::Producer(id) => self
+                .producers
+                .contains_key(&id)
+                .then_some(id)
+                .into_iter()
+                .collect(),
             Target::User(user) => {
                 let of = |one: &Producer| one.user.id == user;
-                self.producers.iter().filter(|(_, one)| of(one)).map(|(id, _)| *id).collect()
+                self.producers
+                    .iter()
+                    .filter(|(_, one)| of(one))
+                    .map(|(id, _)| *id)
+                    .collect()
             }
         }
     }
@@ -306,7 +363,9 @@ impl RoomState {
             }
         };
         match target {
-            Target::Producer(id) => self.change_mute(id, None, at, out, |one| set(&mut one.muted_by)),
+            Target::Producer(id) => {
+                self.change_mute(id, None, at, out, |one| set(&mut one.muted_by))
+            }
             Target::User(user) => {
                 let affected = self.targets(target);
                 let before: Vec<bool> = affected.iter().map(|id| self.wants_paused(*id)).collect();
@@ -347,14 +406,21 @@ impl RoomState {
         out: &mut Vec<Output>,
     ) {
         let paused = self.wants_paused(id);
-        let Some(user) = self.producers.get(&id).map(|one| one.user.id) else { return };
+        let Some(user) = self.producers.get(&id).map(|one| one.user.id) else {
+            return;
+        };
         if paused == before {
             return;
         }
         out.push(Output::ApplyPause(id));
         out.push(Output::Tell(
             by.map_or(Audience::Room, Audience::RoomExcept),
-            Event::ProducerPaused { producer: id, user, paused, by_moderator: by.is_none() },
+            Event::ProducerPaused {
+                producer: id,
+                user,
+                paused,
+                by_moderator: by.is_none(),
+            },
         ));
         if paused {
             let change = self.speakers.forget(id, at);
@@ -381,7 +447,9 @@ impl RoomState {
 
     /// The one end of every producer, whatever the cause.
     fn close(&mut self, id: ProducerId, reason: CloseReason, at: UnixMs, out: &mut Vec<Output>) {
-        let Some(gone) = self.producers.remove(&id) else { return };
+        let Some(gone) = self.producers.remove(&id) else {
+            return;
+        };
         if let Some(owner) = self.participants.get_mut(&gone.owner) {
             // A successor may hold the place already.
             owner.producers.retain(|_, producer| *producer != id);
@@ -393,11 +461,22 @@ impl RoomState {
             out.push(Output::DropConsumer(*consumer));
         }
         let view = Self::producer_view(id, &gone);
-        let Producer { owner, user, source, first_rtp_at, .. } = gone;
+        let Producer {
+            owner,
+            user,
+            source,
+            first_rtp_at,
+            ..
+        } = gone;
         out.push(Output::DropProducer(id));
         out.push(Output::Tell(
             Audience::Room,
-            Event::ProducerClosed { producer: id, user: user.id, source, reason },
+            Event::ProducerClosed {
+                producer: id,
+                user: user.id,
+                source,
+                reason,
+            },
         ));
         out.push(Output::Inform(Fact::ProducerClosed {
             room: self.view(),
@@ -409,11 +488,5 @@ impl RoomState {
         }));
         let change = self.speakers.forget(id, at);
         self.tell_speakers(change, at, out);
-    }
-
-    /// The user of a participant, for identity checks of a face.
-    #[must_use]
-    pub fn user_of(&self, participant: ParticipantId) -> Option<&Arc<User>> {
-        self.participants.get(&participant).map(|one| &one.user)
     }
 }

@@ -13,7 +13,10 @@ use crate::{
 const T: UnixMs = UnixMs(1_000);
 
 fn room() -> RoomState {
-    let limits = Limits { participants: 3, consumers: 2 };
+    let limits = Limits {
+        participants: 3,
+        consumers: 2,
+    };
     RoomState::new(RoomId::new("stage").unwrap(), limits, 600)
 }
 
@@ -44,7 +47,11 @@ fn cons(n: u128) -> ConsumerId {
 }
 
 fn codec() -> Codec {
-    Codec { mime_type: "audio/opus".to_owned(), clock_rate: 48_000, channels: 2 }
+    Codec {
+        mime_type: "audio/opus".to_owned(),
+        clock_rate: 48_000,
+        channels: 2,
+    }
 }
 
 /// Participant `n` of user `n` with both transports: `n*10` sends, `n*10+1` receives.
@@ -56,13 +63,15 @@ fn enter_as(room: &mut RoomState, n: u128, account: u64) -> Vec<Output> {
     let (_, _, out) = room.commit_join(pid(n), &user(account), T).unwrap();
     for (direction, id) in [(Direction::Send, n * 10), (Direction::Receive, n * 10 + 1)] {
         room.check_new_transport(pid(n), direction).unwrap();
-        room.commit_new_transport(pid(n), direction, Some(tid(id))).unwrap();
+        room.commit_new_transport(pid(n), direction, Some(tid(id)))
+            .unwrap();
     }
     out
 }
 
 fn speak(room: &mut RoomState, n: u128, producer: u128, source: Source) -> Vec<Output> {
-    room.commit_produce(pid(n), tid(n * 10), prod(producer), source, &codec(), T).unwrap()
+    room.commit_produce(pid(n), tid(n * 10), prod(producer), source, &codec(), T)
+        .unwrap()
 }
 
 fn told(out: &[Output]) -> Vec<(Audience, &Event)> {
@@ -78,7 +87,9 @@ fn closed(out: &[Output]) -> Vec<(ProducerId, CloseReason)> {
     told(out)
         .into_iter()
         .filter_map(|(_, event)| match event {
-            Event::ProducerClosed { producer, reason, .. } => Some((*producer, *reason)),
+            Event::ProducerClosed {
+                producer, reason, ..
+            } => Some((*producer, *reason)),
             _ => None,
         })
         .collect()
@@ -88,7 +99,11 @@ fn paused(out: &[Output]) -> Vec<(bool, bool)> {
     told(out)
         .into_iter()
         .filter_map(|(_, event)| match event {
-            Event::ProducerPaused { paused, by_moderator, .. } => Some((*paused, *by_moderator)),
+            Event::ProducerPaused {
+                paused,
+                by_moderator,
+                ..
+            } => Some((*paused, *by_moderator)),
             _ => None,
         })
         .collect()
@@ -99,9 +114,15 @@ fn the_others_hear_of_a_newcomer_and_of_who_leaves() {
     let mut room = room();
     enter(&mut room, 1);
     let out = enter(&mut room, 2);
-    assert_eq!(told(&out), [(Audience::RoomExcept(pid(2)), &Event::UserJoined(user(2)))]);
+    assert_eq!(
+        told(&out),
+        [(Audience::RoomExcept(pid(2)), &Event::UserJoined(user(2)))]
+    );
     let out = room.commit_leave(pid(2), &Departure::Left, T);
-    let left = Event::UserLeft { user: user(2), reason: "left".into() };
+    let left = Event::UserLeft {
+        user: user(2),
+        reason: "left".into(),
+    };
     assert_eq!(told(&out), [(Audience::RoomExcept(pid(2)), &left)]);
     assert!(matches!(out.last(), Some(Output::Unsubscribe(id, Departure::Left)) if *id == pid(2)));
 }
@@ -123,7 +144,10 @@ fn a_full_room_takes_nobody() {
     for n in 1..=3 {
         enter(&mut room, n);
     }
-    assert_eq!(room.commit_join(pid(4), &user(4), T).unwrap_err(), Reason::RoomFull);
+    assert_eq!(
+        room.commit_join(pid(4), &user(4), T).unwrap_err(),
+        Reason::RoomFull
+    );
 }
 
 #[test]
@@ -142,7 +166,10 @@ fn leaving_is_idempotent() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     assert!(!room.commit_leave(pid(1), &Departure::Left, T).is_empty());
-    assert!(room.commit_leave(pid(1), &Departure::Disconnected, T).is_empty());
+    assert!(
+        room.commit_leave(pid(1), &Departure::Disconnected, T)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -150,11 +177,19 @@ fn one_transport_of_each_direction_also_while_one_is_being_made() {
     let mut room = room();
     room.commit_join(pid(1), &user(1), T).unwrap();
     room.check_new_transport(pid(1), Direction::Send).unwrap();
-    assert_eq!(room.check_new_transport(pid(1), Direction::Send), Err(Reason::TransportLimit));
-    room.commit_new_transport(pid(1), Direction::Send, None).unwrap();
+    assert_eq!(
+        room.check_new_transport(pid(1), Direction::Send),
+        Err(Reason::TransportLimit)
+    );
+    room.commit_new_transport(pid(1), Direction::Send, None)
+        .unwrap();
     room.check_new_transport(pid(1), Direction::Send).unwrap();
-    room.commit_new_transport(pid(1), Direction::Send, Some(tid(1))).unwrap();
-    assert_eq!(room.check_new_transport(pid(1), Direction::Send), Err(Reason::TransportLimit));
+    room.commit_new_transport(pid(1), Direction::Send, Some(tid(1)))
+        .unwrap();
+    assert_eq!(
+        room.check_new_transport(pid(1), Direction::Send),
+        Err(Reason::TransportLimit)
+    );
     assert_eq!(room.check_new_transport(pid(1), Direction::Receive), Ok(()));
 }
 
@@ -163,7 +198,10 @@ fn a_transport_connects_once_and_may_try_again_after_a_failure() {
     let mut room = room();
     enter(&mut room, 1);
     room.check_connect(pid(1), tid(10)).unwrap();
-    assert_eq!(room.check_connect(pid(1), tid(10)), Err(Reason::AlreadyConnected));
+    assert_eq!(
+        room.check_connect(pid(1), tid(10)),
+        Err(Reason::AlreadyConnected)
+    );
     room.cancel_connect(pid(1), tid(10)).unwrap();
     assert_eq!(room.check_connect(pid(1), tid(10)), Ok(()));
 }
@@ -174,7 +212,8 @@ fn foreign_ids_are_answered_like_unknown_ones() {
     enter(&mut room, 1);
     enter(&mut room, 2);
     speak(&mut room, 2, 200, Source::Mic);
-    room.commit_consume(pid(1), tid(11), prod(200), cons(1)).unwrap();
+    room.commit_consume(pid(1), tid(11), prod(200), cons(1))
+        .unwrap();
     for transport in [tid(20), tid(999)] {
         let refused = Err(Reason::TransportNotFound);
         assert_eq!(room.check_transport(pid(1), transport, None), refused);
@@ -188,7 +227,10 @@ fn foreign_ids_are_answered_like_unknown_ones() {
         assert_eq!(room.commit_close_producer(pid(1), producer, T), refused);
     }
     for consumer in [cons(1), cons(999)] {
-        assert_eq!(room.check_consumer(pid(2), consumer), Err(Reason::ConsumerNotFound));
+        assert_eq!(
+            room.check_consumer(pid(2), consumer),
+            Err(Reason::ConsumerNotFound)
+        );
     }
 }
 
@@ -197,8 +239,14 @@ fn direction_is_checked() {
     let mut room = room();
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
-    assert_eq!(room.check_produce(pid(1), tid(11)), Err(Reason::WrongDirection));
-    assert_eq!(room.check_consume(pid(1), tid(10), prod(100)), Err(Reason::WrongDirection));
+    assert_eq!(
+        room.check_produce(pid(1), tid(11)),
+        Err(Reason::WrongDirection)
+    );
+    assert_eq!(
+        room.check_consume(pid(1), tid(10), prod(100)),
+        Err(Reason::WrongDirection)
+    );
 }
 
 #[test]
@@ -219,7 +267,11 @@ fn producing_again_announces_the_new_one_and_then_ends_the_old_one() {
 fn every_close_path_tells_each_end_exactly_once() {
     type Path = fn(&mut RoomState) -> Vec<Output>;
     let paths: [(&str, Path, CloseReason); 6] = [
-        ("leave", |room| room.commit_leave(pid(1), &Departure::Left, T), CloseReason::Left),
+        (
+            "leave",
+            |room| room.commit_leave(pid(1), &Departure::Left, T),
+            CloseReason::Left,
+        ),
         (
             "disconnect",
             |room| room.commit_leave(pid(1), &Departure::Disconnected, T),
@@ -228,35 +280,53 @@ fn every_close_path_tells_each_end_exactly_once() {
         (
             "kick",
             |room| {
-                let kick = Action::Kick { user: UserId(1), reason: "rude".to_owned() };
+                let kick = Action::Kick {
+                    user: UserId(1),
+                    reason: "rude".to_owned(),
+                };
                 room.apply(&"mod".into(), kick, T)
             },
             CloseReason::Kicked,
         ),
-        ("transport", |room| room.on_transport_ended(tid(10), T), CloseReason::TransportClosed),
+        (
+            "transport",
+            |room| room.on_transport_ended(tid(10), T),
+            CloseReason::TransportClosed,
+        ),
         (
             "plugin",
             |room| room.apply(&"mod".into(), Action::Close(Target::User(UserId(1))), T),
             CloseReason::Plugin,
         ),
-        ("room", |room| room.commit_end(RoomEnd::WorkerDied, T), CloseReason::RoomClosed),
+        (
+            "room",
+            |room| room.commit_end(RoomEnd::WorkerDied, T),
+            CloseReason::RoomClosed,
+        ),
     ];
     for (name, path, reason) in paths {
         let mut room = room();
         enter(&mut room, 1);
         enter(&mut room, 2);
         speak(&mut room, 1, 100, Source::Mic);
-        room.commit_consume(pid(2), tid(21), prod(100), cons(1)).unwrap();
+        room.commit_consume(pid(2), tid(21), prod(100), cons(1))
+            .unwrap();
         let out = path(&mut room);
         assert_eq!(closed(&out), [(prod(100), reason)], "{name}");
-        let dropped = out.iter().filter(|one| **one == Output::DropConsumer(cons(1))).count();
+        let dropped = out
+            .iter()
+            .filter(|one| **one == Output::DropConsumer(cons(1)))
+            .count();
         assert_eq!(dropped, 1, "{name}: the listener's consumer is let go once");
         let facts = out.iter().filter(|one| {
             matches!(one, Output::Inform(Fact::ProducerClosed { producer, .. }) if producer.id == prod(100))
         });
         assert_eq!(facts.count(), 1, "{name}: plugins are informed once");
         assert!(closed(&path(&mut room)).is_empty(), "{name}: idempotent");
-        assert_eq!(room.check_producer(pid(1), prod(100)), Err(Reason::ProducerNotFound));
+        assert_eq!(
+            room.check_producer(pid(1), prod(100)),
+            Err(Reason::ProducerNotFound)
+        );
     }
 }
 
@@ -267,9 +337,14 @@ fn whoever_leaves_is_told_of_their_own_ends_before_they_are_unsubscribed() {
     speak(&mut room, 1, 100, Source::Mic);
     let out = room.commit_leave(pid(1), &Departure::Left, T);
     let tell = out.iter().position(|one| {
-        matches!(one, Output::Tell(Audience::Room, Event::ProducerClosed { .. }))
+        matches!(
+            one,
+            Output::Tell(Audience::Room, Event::ProducerClosed { .. })
+        )
     });
-    let unsubscribe = out.iter().position(|one| matches!(one, Output::Unsubscribe(..)));
+    let unsubscribe = out
+        .iter()
+        .position(|one| matches!(one, Output::Unsubscribe(..)));
     assert!(tell.unwrap() < unsubscribe.unwrap());
 }
 
@@ -285,7 +360,10 @@ fn a_room_that_ends_tells_everyone_and_answers_not_found() {
         at: T,
     };
     assert_eq!(told(&out), [(Audience::Room, &end)]);
-    assert_eq!(room.check_new_transport(pid(1), Direction::Send), Err(Reason::RoomNotFound));
+    assert_eq!(
+        room.check_new_transport(pid(1), Direction::Send),
+        Err(Reason::RoomNotFound)
+    );
     assert!(room.commit_end(RoomEnd::Shutdown, T).is_empty());
 }
 
@@ -312,7 +390,8 @@ fn consumers_are_bounded_and_a_closed_one_makes_room() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     for n in 1..=2 {
-        room.commit_consume(pid(2), tid(21), prod(100), cons(n)).unwrap();
+        room.commit_consume(pid(2), tid(21), prod(100), cons(n))
+            .unwrap();
     }
     let refused = room.check_consume(pid(2), tid(21), prod(100));
     assert!(matches!(refused, Err(Reason::CannotConsume(_))));
@@ -328,7 +407,11 @@ fn a_self_mute_is_told_once_and_to_the_others() {
     let out = room.commit_self_mute(pid(1), prod(100), true, T).unwrap();
     assert_eq!(paused(&out), [(true, false)]);
     assert_eq!(told(&out)[0].0, Audience::RoomExcept(pid(1)));
-    assert!(room.commit_self_mute(pid(1), prod(100), true, T).unwrap().is_empty());
+    assert!(
+        room.commit_self_mute(pid(1), prod(100), true, T)
+            .unwrap()
+            .is_empty()
+    );
     let out = room.commit_self_mute(pid(1), prod(100), false, T).unwrap();
     assert_eq!(paused(&out), [(false, false)]);
 }
@@ -343,11 +426,21 @@ fn what_a_plugin_mutes_its_user_cannot_unmute() {
     let unmute = || Action::Unmute(Target::User(UserId(1)));
     let out = room.apply(&seats, mute(), T);
     assert_eq!(paused(&out), [(true, true)]);
-    assert_eq!(told(&out)[0].0, Audience::Room, "the muted one is told as well");
-    assert!(paused(&room.apply(&guard, mute(), T)).is_empty(), "muted already");
+    assert_eq!(
+        told(&out)[0].0,
+        Audience::Room,
+        "the muted one is told as well"
+    );
+    assert!(
+        paused(&room.apply(&guard, mute(), T)).is_empty(),
+        "muted already"
+    );
     let refused = room.commit_self_mute(pid(1), prod(100), false, T);
     assert!(matches!(refused, Err(Reason::Muted(_))));
-    assert!(paused(&room.apply(&seats, unmute(), T)).is_empty(), "guard still holds");
+    assert!(
+        paused(&room.apply(&seats, unmute(), T)).is_empty(),
+        "guard still holds"
+    );
     assert_eq!(paused(&room.apply(&guard, unmute(), T)), [(false, true)]);
 }
 
@@ -370,13 +463,18 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
     let out = room.on_first_rtp(prod(100), UnixMs(2_000));
     assert_eq!(told(&out).len(), 1);
     assert!(room.on_first_rtp(prod(100), UnixMs(3_000)).is_empty());
-    let out = room.commit_close_producer(pid(1), prod(100), UnixMs(4_000)).unwrap();
+    let out = room
+        .commit_close_producer(pid(1), prod(100), UnixMs(4_000))
+        .unwrap();
     let first = out.iter().find_map(|one| match one {
         Output::Inform(Fact::ProducerClosed { first_rtp_at, .. }) => *first_rtp_at,
         _ => None,
     });
     assert_eq!(first, Some(UnixMs(2_000)));
-    assert!(room.on_first_rtp(prod(100), T).is_empty(), "after the end there is no first");
+    assert!(
+        room.on_first_rtp(prod(100), T).is_empty(),
+        "after the end there is no first"
+    );
 }
 
 #[test]
@@ -384,15 +482,23 @@ fn silence_is_told_and_a_muted_speaker_is_one() {
     let mut room = room();
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
-    let level = [Level { producer: prod(100), volume: -20 }];
+    let level = [Level {
+        producer: prod(100),
+        volume: -20,
+    }];
     let out = room.on_levels(&level, UnixMs(100));
     assert!(matches!(told(&out)[0].1, Event::Speaking { speakers, .. } if speakers.len() == 1));
-    let out = room.commit_self_mute(pid(1), prod(100), true, UnixMs(200)).unwrap();
-    let silent = told(&out).into_iter().any(
-        |(_, event)| matches!(event, Event::Speaking { speakers, .. } if speakers.is_empty()),
-    );
+    let out = room
+        .commit_self_mute(pid(1), prod(100), true, UnixMs(200))
+        .unwrap();
+    let silent = told(&out)
+        .into_iter()
+        .any(|(_, event)| matches!(event, Event::Speaking { speakers, .. } if speakers.is_empty()));
     assert!(silent);
-    assert!(room.on_levels(&level, UnixMs(300)).is_empty(), "an old report is not believed");
+    assert!(
+        room.on_levels(&level, UnixMs(300)).is_empty(),
+        "an old report is not believed"
+    );
 }
 
 #[test]
@@ -401,13 +507,24 @@ fn what_plugins_emit_reaches_only_the_addressed() {
     enter(&mut room, 1);
     let plugin: Arc<str> = "seats".into();
     let emit = |audience: Option<UserId>, except| match audience {
-        Some(user) => Action::EmitToUser { user, event: "x:y".to_owned(), payload: json!(1) },
-        None => Action::EmitToRoom { event: "x:y".to_owned(), payload: json!(1), except },
+        Some(user) => Action::EmitToUser {
+            user,
+            event: "x:y".to_owned(),
+            payload: json!(1),
+        },
+        None => Action::EmitToRoom {
+            event: "x:y".to_owned(),
+            payload: json!(1),
+            except,
+        },
     };
     for (action, audience) in [
         (emit(Some(UserId(1)), None), Audience::User(UserId(1))),
         (emit(None, None), Audience::Room),
-        (emit(None, Some(UserId(1))), Audience::RoomExceptUser(UserId(1))),
+        (
+            emit(None, Some(UserId(1))),
+            Audience::RoomExceptUser(UserId(1)),
+        ),
     ] {
         let out = room.apply(&plugin, action, T);
         assert_eq!(told(&out)[0].0, audience);
