@@ -69,11 +69,16 @@ pub enum Action {
 ///     .mute(Target::User(7));
 /// assert_eq!(actions.len(), 2);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Actions {
-    list: Vec<Action>,
-    /// A payload that could not be written as JSON: the hook fails for it.
-    failure: Option<Failure>,
+    /// Or why a payload could not be written as JSON: the hook fails for it.
+    list: Result<Vec<Action>, Failure>,
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Actions {
@@ -81,8 +86,7 @@ impl Actions {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            list: Vec::new(),
-            failure: None,
+            list: Ok(Vec::new()),
         }
     }
 
@@ -161,33 +165,38 @@ impl Actions {
     /// Adds one action.
     #[must_use]
     pub fn push(mut self, action: Action) -> Self {
-        self.list.push(action);
+        if let Ok(list) = &mut self.list {
+            list.push(action);
+        }
         self
     }
 
     /// Adds all actions of another list.
     #[must_use]
     pub fn then(mut self, more: Self) -> Self {
-        self.list.extend(more.list);
-        self.failure = self.failure.or(more.failure);
+        match (&mut self.list, more.list) {
+            (Ok(list), Ok(more)) => list.extend(more),
+            (Ok(_), Err(failure)) => self.list = Err(failure),
+            (Err(_), _) => {}
+        }
         self
     }
 
     /// How many there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.list.len()
+    pub fn len(&self) -> usize {
+        self.iter().len()
     }
 
     /// Whether there is nothing to do.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// The actions, in order.
+    /// The actions, in order; none if a payload could not be written as JSON.
     pub fn iter(&self) -> std::slice::Iter<'_, Action> {
-        self.list.iter()
+        self.list.as_deref().unwrap_or_default().iter()
     }
 
     /// The actions, in order.
@@ -196,18 +205,17 @@ impl Actions {
     ///
     /// If a payload could not be written as JSON.
     pub fn into_vec(self) -> Result<Vec<Action>, Failure> {
-        match self.failure {
-            None => Ok(self.list),
-            Some(failure) => Err(failure),
-        }
+        self.list
     }
 
     fn push_with(mut self, payload: impl Serialize, action: impl FnOnce(Value) -> Action) -> Self {
         match serde_json::to_value(payload) {
-            Ok(payload) => self.list.push(action(payload)),
-            Err(error) => self.failure = self.failure.or_else(|| Some(error.into())),
+            Ok(payload) => self.push(action(payload)),
+            Err(error) => {
+                self.list = Err(error.into());
+                self
+            }
         }
-        self
     }
 }
 
@@ -223,8 +231,7 @@ impl<'a> IntoIterator for &'a Actions {
 impl FromIterator<Action> for Actions {
     fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
         Self {
-            list: actions.into_iter().collect(),
-            failure: None,
+            list: Ok(actions.into_iter().collect()),
         }
     }
 }

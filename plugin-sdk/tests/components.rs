@@ -1,5 +1,11 @@
 //! What the components that the SDK makes import and export.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test reports by panicking, also from the functions that its tests share"
+)]
+
 use std::process::Command;
 
 use serde_json::Value;

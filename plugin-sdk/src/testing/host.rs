@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{events, kv, log::Level};
 
-/// Longest key, in bytes. The server's limits are configured; these are its defaults.
+/// Longest key, in bytes: long enough for the id of any room.
 const KEY_BYTES: u32 = 1024;
 /// Longest value, in bytes.
-const VALUE_BYTES: u32 = 256 * 1024;
+const VALUE_BYTES: u32 = 64 * 1024;
 
 /// An event that a plugin has published.
 #[derive(Clone, Debug, PartialEq)]

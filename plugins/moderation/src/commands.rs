@@ -20,8 +20,8 @@ pub(crate) const NAMES: &[&str] = &[
     "moderation:kick",
 ];
 
-/// The longest reason, in characters.
-const REASON_CHARS: usize = 500;
+/// The longest reason, in characters: what the server shows of a kick's.
+const REASON_CHARS: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -119,7 +119,7 @@ listed! {
         StackOverflow = "stack-overflow",
         /// Takes memory until there is none.
         ExhaustMemory = "exhaust-memory",
-        /// Returns 20,000 actions, each emitting `flood` to the room.
+        /// Returns 20,000 actions, each emitting `fixture:flood` to the room.
         FloodActions = "flood-actions",
         /// Logs without end.
         FloodLogs = "flood-logs",

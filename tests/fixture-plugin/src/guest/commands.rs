@@ -152,12 +152,12 @@ fn key_value_command(call: &Call) -> Response {
         }
         "fixture:kv-get" => {
             let Key { key } = payload(call)?;
-            let value = key_value::get(&key).map_err(key_value_error)?;
+            let value = key_value::get(&key).map_err(|error| key_value_error(&error))?;
             answer(&json!({ "value": value.map(|it| String::from_utf8_lossy(&it).into_owned()) }))
         }
         "fixture:kv-delete" => {
             let Key { key } = payload(call)?;
-            key_value::delete(&key).map_err(key_value_error)?;
+            key_value::delete(&key).map_err(|error| key_value_error(&error))?;
             Ok(Effect::default())
         }
         "fixture:kv-list" => {
@@ -166,8 +166,8 @@ fn key_value_command(call: &Call) -> Response {
                 after,
                 limit,
             } = payload(call)?;
-            let keys =
-                key_value::list(&prefix, after.as_deref(), limit).map_err(key_value_error)?;
+            let keys = key_value::list(&prefix, after.as_deref(), limit)
+                .map_err(|error| key_value_error(&error))?;
             answer(&json!({ "keys": keys }))
         }
         unknown => Err(("UNKNOWN_COMMAND", unknown.to_owned())),
@@ -175,10 +175,10 @@ fn key_value_command(call: &Call) -> Response {
 }
 
 fn set(Set { key, value }: Set) -> Result<(), (&'static str, String)> {
-    key_value::set(&key, value.as_bytes()).map_err(key_value_error)
+    key_value::set(&key, value.as_bytes()).map_err(|error| key_value_error(&error))
 }
 
-fn key_value_error(error: key_value::Error) -> (&'static str, String) {
+fn key_value_error(error: &key_value::Error) -> (&'static str, String) {
     import_error(match error {
         key_value::Error::InvalidKey(_) => "invalid-key",
         key_value::Error::ValueTooLarge(_) => "value-too-large",

@@ -74,7 +74,7 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
 
 fn actions(behaviour: Behaviour) -> Vec<Action> {
     match behaviour {
-        Behaviour::FloodActions => (0..20_000).map(|_| emit("flood", "{}")).collect(),
+        Behaviour::FloodActions => (0..20_000).map(|_| emit("fixture:flood", "{}")).collect(),
         Behaviour::HugeAction => {
             let huge = huge(MEGABYTE);
             vec![emit(&huge, &format!("\"{huge}\""))]
