@@ -1,0 +1,157 @@
+//! What each hook is told.
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    fields,
+    nouns::{Codec, Participant, Producer, Room, Source, Speaker, UnixMs},
+    outcome::Refusal,
+};
+
+/// A user asks to enter a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeforeJoin {
+    /// Not counting the newcomer.
+    pub room: Room,
+    /// The newcomer.
+    pub participant: Participant,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A participant has entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnJoin {
+    /// Counting the newcomer.
+    pub room: Room,
+    /// The newcomer.
+    pub participant: Participant,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A newcomer is about to be shown the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeRoom {
+    /// Counting the newcomer.
+    pub room: Room,
+    /// The newcomer, to whom the description is shown.
+    pub participant: Participant,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A participant is gone: the last call about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnLeave {
+    /// Counting those who remain.
+    pub room: Room,
+    /// Who is gone.
+    pub participant: Participant,
+    /// `left`, `disconnected`, `kicked`, `replaced`, `room_closed`, …
+    pub reason: String,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A participant asks to send audio.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeforeProduce {
+    /// Where.
+    pub room: Room,
+    /// Who.
+    pub participant: Participant,
+    /// What it would carry.
+    pub source: Source,
+    /// How it would be encoded.
+    pub codec: Codec,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A producer exists and the room has been told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnNewProducer {
+    /// Where.
+    pub room: Room,
+    /// Who.
+    pub participant: Participant,
+    /// What.
+    pub producer: Producer,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// The first RTP packet of a producer has arrived. Once per producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnFirstRtp {
+    /// Where.
+    pub room: Room,
+    /// Who.
+    pub participant: Participant,
+    /// What.
+    pub producer: Producer,
+    /// When the packet arrived.
+    pub at: UnixMs,
+}
+
+/// A producer has ended, whatever the cause. Once per producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnProducerClosed {
+    /// Where.
+    pub room: Room,
+    /// Who.
+    pub participant: Participant,
+    /// What.
+    pub producer: Producer,
+    /// `closed`, `replaced`, `left`, `disconnected`, `plugin`, …
+    pub reason: String,
+    /// When its first RTP packet arrived, if one did.
+    pub first_rtp_at: Option<UnixMs>,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// The dominant speaker or the set of speakers has changed. While anybody speaks it is
+/// also repeated, unchanged, at least once a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpeakerChanged {
+    /// Where.
+    pub room: Room,
+    /// Loudest first; empty when the room has fallen silent.
+    pub speakers: Vec<Speaker>,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A client event that the plugin registered with [`Plugin::commands`](crate::Plugin::commands).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnCommand {
+    /// Where.
+    pub room: Room,
+    /// Who sent it.
+    pub participant: Participant,
+    /// The event's name, for example `seat:take`.
+    pub command: String,
+    /// What the client sent: a JSON object as text, already known to name this room. See
+    /// [`OnCommand::payload`].
+    pub payload_json: String,
+    /// Now.
+    pub at: UnixMs,
+}
+
+impl OnCommand {
+    /// The payload as a type of the plugin's own. Unknown fields are ignored, unless `T`
+    /// says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// With the refusal `INVALID_PAYLOAD` if the payload does not have the shape of `T`;
+    /// `details.field` names the field at fault and `details.problem` says what is wrong
+    /// with it.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        fields::from_json(&self.payload_json).map_err(|fault| {
+            Refusal::new("INVALID_PAYLOAD", "INVALID_PAYLOAD").details(fault.to_json())
+        })
+    }
+}

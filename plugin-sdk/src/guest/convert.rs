@@ -1,0 +1,139 @@
+//! Between the generated types and the SDK's own. Strings are moved, not copied.
+
+use serde_json::Value;
+
+use super::bindings::voice_room::plugin::types as wit;
+use crate::{
+    Action, Actions, Codec, Decision, Denial, Failure, Participant, Producer, Refusal, Room,
+    Source, Target, User,
+};
+
+impl From<wit::Room> for Room {
+    fn from(room: wit::Room) -> Self {
+        Self {
+            id: room.id,
+            participants: room.participants,
+        }
+    }
+}
+
+impl From<wit::Participant> for Participant {
+    fn from(participant: wit::Participant) -> Self {
+        let wit::User {
+            id,
+            name,
+            avatar,
+            roles,
+            claims,
+        } = participant.user;
+        Self {
+            id: participant.id,
+            user: User {
+                id,
+                name,
+                avatar,
+                roles,
+                claims_json: claims,
+            },
+            connections: participant.connections,
+        }
+    }
+}
+
+impl From<wit::Source> for Source {
+    fn from(source: wit::Source) -> Self {
+        match source {
+            wit::Source::Mic => Self::Mic,
+            wit::Source::Music => Self::Music,
+        }
+    }
+}
+
+impl From<wit::Codec> for Codec {
+    fn from(codec: wit::Codec) -> Self {
+        Self {
+            mime_type: codec.mime_type,
+            clock_rate: codec.clock_rate,
+            channels: codec.channels,
+        }
+    }
+}
+
+impl From<wit::Producer> for Producer {
+    fn from(producer: wit::Producer) -> Self {
+        Self {
+            id: producer.id,
+            source: producer.source.into(),
+            codec: producer.codec.into(),
+        }
+    }
+}
+
+impl From<Target> for wit::Target {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::User(id) => Self::User(id),
+            Target::Producer(id) => Self::Producer(id),
+        }
+    }
+}
+
+impl From<Action> for wit::Action {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::EmitToUser {
+                user_id,
+                event,
+                payload,
+            } => Self::EmitToUser(wit::UserEvent {
+                user_id,
+                event,
+                payload: payload.to_string(),
+            }),
+            Action::EmitToRoom {
+                event,
+                payload,
+                except,
+            } => Self::EmitToRoom(wit::RoomEvent {
+                event,
+                payload: payload.to_string(),
+                except,
+            }),
+            Action::Mute(target) => Self::Mute(target.into()),
+            Action::Unmute(target) => Self::Unmute(target.into()),
+            Action::Close(target) => Self::Close(target.into()),
+            Action::Kick { user_id, reason } => Self::Kick(wit::KickUser { user_id, reason }),
+        }
+    }
+}
+
+pub(super) fn actions(actions: Actions) -> Result<Vec<wit::Action>, Failure> {
+    Ok(actions.into_vec()?.into_iter().map(Into::into).collect())
+}
+
+pub(super) fn refusal(refusal: Refusal) -> Result<(wit::Refusal, Vec<wit::Action>), Failure> {
+    let actions = actions(refusal.actions)?;
+    let refusal = wit::Refusal {
+        code: refusal.code.into_owned(),
+        message: refusal.message,
+        details: refusal.details.as_ref().map(Value::to_string),
+    };
+    Ok((refusal, actions))
+}
+
+pub(super) fn decision(decision: Decision) -> Result<wit::Decision, Failure> {
+    match decision {
+        Ok(allowed) => Ok(wit::Decision {
+            verdict: wit::Verdict::Allow,
+            actions: actions(allowed)?,
+        }),
+        Err(Denial::Refused(refused)) => {
+            let (refused, actions) = refusal(refused)?;
+            Ok(wit::Decision {
+                verdict: wit::Verdict::Refuse(refused),
+                actions,
+            })
+        }
+        Err(Denial::Failed(failure)) => Err(failure),
+    }
+}

@@ -1,0 +1,12 @@
+//! The server as the rest of the SDK sees it: imports of the component or, in native
+//! builds, the in-memory host of [`testing`](crate::testing).
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use crate::testing::host::{
+    increment, kv_delete, kv_get, kv_list, kv_set, log, publish, settings,
+};
+
+#[cfg(target_family = "wasm")]
+pub(crate) use crate::guest::imports::{
+    increment, kv_delete, kv_get, kv_list, kv_set, log, publish, settings,
+};

@@ -1,0 +1,165 @@
+use serde_json::{Value, json};
+use voice_room_plugin_sdk::{
+    User,
+    testing::{Joined, Stage, counter, keys, published},
+};
+
+use super::*;
+
+fn stage(settings: Value) -> (Stage<Billing>, Joined) {
+    let mut stage = Stage::new(settings).unwrap();
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    (stage, alice)
+}
+
+fn topics() -> Vec<String> {
+    published().into_iter().map(|event| event.topic).collect()
+}
+
+#[test]
+fn a_session_starts_with_the_first_packet_and_stops_with_the_producer() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    assert!(
+        published().is_empty(),
+        "a producer that is not heard costs nothing"
+    );
+
+    stage.first_rtp(&alice, &producer).unwrap();
+    let started_at = stage.now();
+    stage.advance(1_500);
+    stage.close(&alice, &producer, "closed").unwrap();
+
+    let [started, stopped] = published().try_into().unwrap();
+    assert_eq!(started.topic, "billing.started");
+    assert_eq!(
+        started.payload,
+        json!({
+            "sessionId": producer.id, "producerId": producer.id, "userId": 7,
+            "roomId": "lobby", "source": "mic", "at": started_at,
+        })
+    );
+    assert_eq!(stopped.topic, "billing.stopped");
+    assert_eq!(
+        stopped.payload,
+        json!({
+            "sessionId": producer.id, "producerId": producer.id, "userId": 7,
+            "roomId": "lobby", "source": "mic", "startedAt": started_at,
+            "endedAt": started_at + 1_500, "durationMs": 1_500, "reason": "closed",
+        })
+    );
+    assert!(keys().is_empty(), "nothing is left behind");
+    assert_eq!(
+        (counter("sessions_started"), counter("sessions_stopped")),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_producer_that_was_never_heard_is_not_billed() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.close(&alice, &producer, "closed").unwrap();
+    assert!(published().is_empty());
+}
+
+#[test]
+fn a_source_that_is_not_configured_is_not_billed() {
+    let (mut stage, alice) = stage(json!({}));
+    let music = stage.produce(&alice, Source::Music).unwrap().producer;
+    stage.first_rtp(&alice, &music).unwrap();
+    stage.close(&alice, &music, "closed").unwrap();
+    assert!(published().is_empty());
+}
+
+#[test]
+fn sources_and_topics_can_be_configured() {
+    let (mut stage, alice) = stage(json!({ "sources": ["music"], "topic_prefix": "acme.bill" }));
+    let music = stage.produce(&alice, Source::Music).unwrap().producer;
+    stage.first_rtp(&alice, &music).unwrap();
+    stage.close(&alice, &music, "closed").unwrap();
+    assert_eq!(topics(), ["acme.bill.started", "acme.bill.stopped"]);
+}
+
+#[test]
+fn both_events_come_once_although_the_instance_is_replaced_in_between() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.replace_instance().unwrap();
+    stage.close(&alice, &producer, "disconnected").unwrap();
+    assert_eq!(topics(), ["billing.started", "billing.stopped"]);
+}
+
+#[test]
+fn a_start_that_is_delivered_twice_is_published_once() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.first_rtp(&alice, &producer).unwrap();
+    assert_eq!(topics(), ["billing.started"]);
+}
+
+#[test]
+fn a_start_that_was_missed_is_made_up_for_before_the_stop() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    let call = OnProducerClosed {
+        room: Room {
+            id: "lobby".into(),
+            participants: 1,
+        },
+        participant: alice.participant,
+        producer,
+        reason: "left".into(),
+        first_rtp_at: Some(1_000),
+        at: 3_000,
+    };
+    stage.plugin.on_producer_closed(&call).unwrap();
+    assert_eq!(topics(), ["billing.started", "billing.stopped"]);
+    assert_eq!(published()[0].payload["at"], 1_000);
+    assert_eq!(published()[1].payload["durationMs"], 2_000);
+}
+
+#[test]
+fn sessions_that_a_crash_cut_off_are_stopped_when_their_room_is_next_entered() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.restart_server().unwrap();
+
+    stage.join("lob", User::new(8)).unwrap();
+    assert_eq!(
+        topics(),
+        ["billing.started"],
+        "another room's sessions are not touched"
+    );
+    stage.join("lobby", User::new(8)).unwrap();
+    assert_eq!(topics(), ["billing.started", "billing.stopped"]);
+    let stopped = &published()[1].payload;
+    assert_eq!(
+        (&stopped["reason"], &stopped["durationMs"]),
+        (&json!("server_lost"), &Value::Null)
+    );
+    assert_eq!(
+        (&stopped["sessionId"], &stopped["userId"]),
+        (&json!(producer.id), &json!(7))
+    );
+}
+
+#[test]
+fn a_second_participant_does_not_stop_the_sessions_of_the_first() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.join("lobby", User::new(8)).unwrap();
+    assert_eq!(topics(), ["billing.started"]);
+}
+
+#[test]
+fn a_wrong_setting_is_named() {
+    let error = |settings| Stage::<Billing>::new(settings).unwrap_err().to_string();
+    assert!(error(json!({ "topic_prefix": "Not a topic" })).contains("`topic_prefix`"));
+    assert!(error(json!({ "sources": ["video"] })).contains("`sources`"));
+    assert!(error(json!({ "source": [] })).contains("`source`"));
+}

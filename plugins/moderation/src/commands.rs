@@ -1,0 +1,199 @@
+//! The client events.
+//!
+//! Each checks in the same order: the payload's shape, the right to ask, the rank of the
+//! target, the state of the room.
+
+use std::num::NonZeroU32;
+
+use serde::Deserialize;
+use voice_room_plugin_sdk::{
+    Actions, Answer, OnCommand, Presence, Refusal, Target, UnixMs, UserId, kv, log, metrics,
+};
+
+use crate::{Moderation, Mutes, Origin, Rank, bans::Ban, notice};
+
+pub(crate) const NAMES: &[&str] = &[
+    "moderation:ban",
+    "moderation:unban",
+    "moderation:mute",
+    "moderation:unmute",
+    "moderation:kick",
+];
+
+/// The longest reason, in characters: what the server shows of a kick's.
+const REASON_CHARS: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload {
+    user_id: UserId,
+    seconds: Option<NonZeroU32>,
+    reason: Option<String>,
+}
+
+/// A command whose shape, right to ask and target's rank have been checked.
+struct Measure<'a> {
+    call: &'a OnCommand,
+    /// The rank of who takes it.
+    rank: Rank,
+    target: UserId,
+    reason: Option<String>,
+    /// When a ban ends, if it does.
+    until: Option<UnixMs>,
+}
+
+impl Measure<'_> {
+    fn notice(&self, action: &str) -> Actions {
+        let notice = notice(action, self.reason.as_deref(), self.until);
+        Actions::new().emit_to_user(self.target, "moderation:notice", notice)
+    }
+
+    fn kick(&self, default_reason: &str) -> Actions {
+        Actions::new().kick(
+            self.target,
+            self.reason.as_deref().unwrap_or(default_reason),
+        )
+    }
+}
+
+impl Moderation {
+    pub(crate) fn answer(&self, call: &OnCommand) -> Answer {
+        let measure = self.check(call)?;
+        let answer = match call.command.as_str() {
+            "moderation:ban" => self.ban(&measure),
+            "moderation:unban" => self.unban(&measure),
+            "moderation:mute" => self.mute(&measure),
+            "moderation:unmute" => unmute(&measure),
+            "moderation:kick" => self.kick(&measure),
+            _ => Err(Refusal::from_message("Unknown event").into()),
+        };
+        if answer.is_ok() {
+            metrics::increment("measures", 1);
+            let (by, target) = (call.participant.user.id, measure.target);
+            log::info!(
+                "{} of user {target} by user {by} in room {}",
+                call.command,
+                call.room.id
+            );
+        }
+        answer
+    }
+
+    fn check<'a>(&self, call: &'a OnCommand) -> Result<Measure<'a>, Refusal> {
+        let Payload {
+            user_id,
+            seconds,
+            reason,
+        } = call.payload()?;
+        if reason
+            .as_ref()
+            .is_some_and(|reason| reason.chars().count() > REASON_CHARS)
+        {
+            let problem = format!("is longer than {REASON_CHARS} characters");
+            return Err(Refusal::invalid_payload("reason", &problem));
+        }
+        let asking = &call.participant.user;
+        let Some(rank) = self.rank(asking) else {
+            return Err(Refusal::from_message("Not authorized"));
+        };
+        let outranked = match self.roster.find(&call.room, user_id) {
+            Presence::Present(user) => !self.ranks_at_least(user, rank),
+            Presence::Absent | Presence::Unknown => true,
+        };
+        if user_id == asking.id || !outranked {
+            return Err(Refusal::from_message("User cannot be moderated"));
+        }
+        let seconds = seconds.filter(|_| call.command == "moderation:ban");
+        let until = seconds.map(|seconds| call.at.saturating_add(u64::from(seconds.get()) * 1_000));
+        Ok(Measure {
+            call,
+            rank,
+            target: user_id,
+            reason,
+            until,
+        })
+    }
+
+    fn ban(&self, measure: &Measure<'_>) -> Answer {
+        let Measure {
+            call, rank, target, ..
+        } = *measure;
+        let key = self.ban_key(&call.room.id, target);
+        if let Some(ban) = Ban::in_force(&key, call.at)? {
+            check_may_lift(rank, ban.rank)?;
+        }
+        let ban = Ban {
+            until: measure.until,
+            reason: measure.reason.clone(),
+            by: call.participant.user.id,
+            rank,
+        };
+        kv::set(&key, &ban)?;
+        self.sweep_bans(&call.room, target, call.at)?;
+        if self.is_absent(measure) {
+            return Ok(Actions::new().into());
+        }
+        Ok(measure.notice("ban").then(measure.kick("Banned")).into())
+    }
+
+    fn unban(&self, measure: &Measure<'_>) -> Answer {
+        let key = self.ban_key(&measure.call.room.id, measure.target);
+        let Some(ban) = Ban::in_force(&key, measure.call.at)? else {
+            return Err(Refusal::from_message("User is not banned").into());
+        };
+        check_may_lift(measure.rank, ban.rank)?;
+        kv::delete(&key)?;
+        Ok(measure.notice("unban").into())
+    }
+
+    fn mute(&self, measure: &Measure<'_>) -> Answer {
+        self.check_present(measure)?;
+        let mut mutes = Mutes::load(&measure.call.room.id)?;
+        if let Some(Origin::Manager(rank)) = mutes.origin(measure.target) {
+            check_may_lift(measure.rank, rank)?;
+        }
+        mutes.impose(measure.target, Origin::Manager(measure.rank));
+        mutes.save()?;
+        let mute = Actions::new().mute(Target::User(measure.target));
+        Ok(mute.then(measure.notice("mute")).into())
+    }
+
+    fn kick(&self, measure: &Measure<'_>) -> Answer {
+        self.check_present(measure)?;
+        Ok(measure.notice("kick").then(measure.kick("Kicked")).into())
+    }
+
+    fn is_absent(&self, measure: &Measure<'_>) -> bool {
+        self.roster.find(&measure.call.room, measure.target) == Presence::Absent
+    }
+
+    fn check_present(&self, measure: &Measure<'_>) -> Result<(), Refusal> {
+        if self.is_absent(measure) {
+            Err(Refusal::from_message("User not in room"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn unmute(measure: &Measure<'_>) -> Answer {
+    let mut mutes = Mutes::load(&measure.call.room.id)?;
+    match mutes.origin(measure.target) {
+        Some(Origin::Manager(rank)) => check_may_lift(measure.rank, rank)?,
+        Some(Origin::Monologue) => {}
+        None => return Err(Refusal::from_message("User is not muted").into()),
+    }
+    mutes.lift(measure.target);
+    mutes.save()?;
+    let unmute = Actions::new().unmute(Target::User(measure.target));
+    Ok(unmute.then(measure.notice("unmute")).into())
+}
+
+/// What a higher rank has imposed is not for a lower one to lift.
+fn check_may_lift(rank: Rank, imposed_by: Rank) -> Result<(), Refusal> {
+    if rank <= imposed_by {
+        Ok(())
+    } else {
+        Err(Refusal::from_message("Not authorized"))
+    }
+}

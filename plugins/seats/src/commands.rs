@@ -1,0 +1,224 @@
+//! The client events.
+//!
+//! Each checks in the same order: the payload's shape, the right to ask, the seat's number,
+//! the state of the room.
+
+use serde::Deserialize;
+use serde_json::json;
+use voice_room_plugin_sdk::{Actions, Answer, OnCommand, Presence, Refusal, Reply, Target, UserId};
+
+use crate::{Seats, room::SeatedRoom};
+
+pub(crate) const NAMES: &[&str] = &[
+    "seat:take",
+    "seat:leave",
+    "seat:assign",
+    "seat:remove",
+    "seat:mute",
+    "seat:unmute",
+    "seat:lock",
+    "seat:unlock",
+];
+
+/// A seat as a client names it: whether there is such a seat is checked later.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SeatPayload {
+    seat_index: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UserPayload {
+    user_id: UserId,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AssignPayload {
+    user_id: UserId,
+    seat_index: i64,
+}
+
+impl Seats {
+    pub(crate) fn answer(&self, call: &OnCommand) -> Answer {
+        let room = SeatedRoom::load(&call.room.id)?;
+        match call.command.as_str() {
+            "seat:take" => self.take(call, room),
+            "seat:leave" => self.leave(call, room),
+            "seat:assign" => self.assign(call, room),
+            "seat:remove" => self.remove(call, room),
+            "seat:mute" => self.set_muted(call, room, true),
+            "seat:unmute" => self.set_muted(call, room, false),
+            "seat:lock" => self.lock(call, room),
+            "seat:unlock" => self.unlock(call, room),
+            _ => Err(Refusal::from_message("Unknown event").into()),
+        }
+    }
+
+    fn take(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
+        let payload: SeatPayload = call.payload()?;
+        let seat = self.check_index(payload.seat_index)?;
+        check_unlocked(&room, seat)?;
+        let user = call.participant.user.id;
+        match room.occupant(seat) {
+            Some(occupant) if occupant == user => return Ok(Reply::new()),
+            Some(_) => return Err(Refusal::from_message("Seat is already taken").into()),
+            None => {}
+        }
+        let actions = move_to(&mut room, seat, user);
+        room.save()?;
+        Ok(actions.into())
+    }
+
+    fn leave(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
+        let user = call.participant.user.id;
+        let Some(seat) = room.vacate(user) else {
+            return Err(Refusal::from_message("You are not seated").into());
+        };
+        room.save()?;
+        Ok(self.silence(user).then(cleared(seat, user, None)).into())
+    }
+
+    fn assign(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
+        let AssignPayload {
+            user_id,
+            seat_index,
+        } = call.payload()?;
+        self.check_manager(call, &room)?;
+        let seat = self.check_index(seat_index)?;
+        check_unlocked(&room, seat)?;
+        if room.occupant(seat) == Some(user_id) {
+            return Ok(Reply::new());
+        }
+        if self.roster.find(&call.room, user_id) == Presence::Absent {
+            return Err(Refusal::from_message("User not in room").into());
+        }
+        let displaced = self.clear_seat(&mut room, seat);
+        let actions = displaced.then(move_to(&mut room, seat, user_id));
+        room.save()?;
+        Ok(actions.into())
+    }
+
+    fn remove(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
+        let UserPayload { user_id } = call.payload()?;
+        self.check_manager(call, &room)?;
+        let seat = check_seated(&room, user_id)?;
+        let actions = self.clear_seat(&mut room, seat);
+        room.save()?;
+        Ok(actions.into())
+    }
+
+    fn set_muted(&self, call: &OnCommand, mut room: SeatedRoom, muted: bool) -> Answer {
+        let UserPayload { user_id } = call.payload()?;
+        self.check_manager(call, &room)?;
+        check_seated(&room, user_id)?;
+        let target = Target::User(user_id);
+        let actions = if muted {
+            Actions::new().mute(target)
+        } else {
+            Actions::new().unmute(target)
+        };
+        if room.is_muted(user_id) == muted {
+            return Ok(actions.into());
+        }
+        room.set_muted(user_id, muted);
+        room.save()?;
+        let payload = json!({ "userId": user_id, "isMuted": muted });
+        Ok(actions.emit_to_room("seat:userMuted", payload).into())
+    }
+
+    fn lock(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
+        let payload: SeatPayload = call.payload()?;
+        self.check_manager(call, &room)?;
+        let seat = self.check_index(payload.seat_index)?;
+        if room.is_locked(seat) {
+            return Err(Refusal::from_message("Seat is already locked").into());
+        }
+        let removed = self.clear_seat(&mut room, seat);
+        room.set_locked(seat, true);
+        room.save()?;
+        Ok(removed.then(lock_changed(seat, true)).into())
+    }
+
+    fn unlock(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
+        let payload: SeatPayload = call.payload()?;
+        self.check_manager(call, &room)?;
+        let seat = self.check_index(payload.seat_index)?;
+        if !room.is_locked(seat) {
+            return Err(Refusal::from_message("Seat is not locked").into());
+        }
+        room.set_locked(seat, false);
+        room.save()?;
+        Ok(lock_changed(seat, false).into())
+    }
+
+    fn check_manager(&self, call: &OnCommand, room: &SeatedRoom) -> Result<(), Refusal> {
+        if self.is_manager(&call.participant.user, room) {
+            Ok(())
+        } else {
+            Err(Refusal::from_message("Not authorized"))
+        }
+    }
+
+    fn check_index(&self, index: i64) -> Result<u32, Refusal> {
+        u32::try_from(index)
+            .ok()
+            .filter(|&seat| seat < self.configuration.seat_count)
+            .ok_or_else(|| Refusal::from_message("Invalid seat index"))
+    }
+
+    /// Removes the occupant of a seat, if it has one.
+    fn clear_seat(&self, room: &mut SeatedRoom, seat: u32) -> Actions {
+        let Some(occupant) = room.occupant(seat) else {
+            return Actions::new();
+        };
+        room.vacate(occupant);
+        self.silence(occupant)
+            .then(cleared(seat, occupant, Some("removed")))
+    }
+
+    /// What losing the seat means for a user's producers.
+    fn silence(&self, user: UserId) -> Actions {
+        if self.configuration.require_seat {
+            Actions::new().close(Target::User(user))
+        } else {
+            Actions::new()
+        }
+    }
+}
+
+fn check_unlocked(room: &SeatedRoom, seat: u32) -> Result<(), Refusal> {
+    if room.is_locked(seat) {
+        Err(Refusal::from_message("Seat is locked"))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_seated(room: &SeatedRoom, user: UserId) -> Result<u32, Refusal> {
+    room.seat_of(user)
+        .ok_or_else(|| Refusal::from_message("User is not seated"))
+}
+
+/// Seats a user; their producers go on, for they are still seated.
+fn move_to(room: &mut SeatedRoom, seat: u32, user: UserId) -> Actions {
+    let left = room.occupy(seat, user);
+    let actions = left.map_or_else(Actions::new, |left| cleared(left, user, None));
+    let payload = json!({ "seatIndex": seat, "userId": user, "isMuted": room.is_muted(user) });
+    actions.emit_to_room("seat:updated", payload)
+}
+
+/// Tells the room that a seat is free.
+pub(crate) fn cleared(seat: u32, user: UserId, reason: Option<&str>) -> Actions {
+    let mut payload = json!({ "seatIndex": seat, "userId": user });
+    if let (Some(fields), Some(reason)) = (payload.as_object_mut(), reason) {
+        fields.insert("reason".to_owned(), reason.into());
+    }
+    Actions::new().emit_to_room("seat:cleared", payload)
+}
+
+fn lock_changed(seat: u32, locked: bool) -> Actions {
+    let payload = json!({ "seatIndex": seat, "isLocked": locked });
+    Actions::new().emit_to_room("seat:locked", payload)
+}
