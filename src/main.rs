@@ -29,6 +29,9 @@ const FAILURE: u8 = 1;
 /// The command line or the configuration is wrong; clap uses the same code.
 const USAGE: u8 = 2;
 
+/// Signals this close together are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// What blocking work may take to end after the server has stopped.
 const RUNTIME_SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
@@ -104,6 +107,13 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
         let name = either(&mut terminate, &mut interrupt).await;
         info!("{name}: stopping");
         drop(stop);
+        // Some senders signal the process and its group: that is one wish.
+        tokio::time::sleep(SAME_SIGNAL).await;
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return;
+        };
         let name = either(&mut terminate, &mut interrupt).await;
         error!("{name} again: ending at once");
         process::exit(FAILURE.into());
