@@ -330,9 +330,10 @@ fn plugin(section: &mut Section<'_>, dev: bool, plugins_dir: &Path) -> Option<Pl
     );
     let name = section.required("name", &name);
     let file = format!("{}.wasm", name.as_deref().unwrap_or_default());
-    // To try seats out, somebody must be able to manage them, and a developer's
+    // To try a room out, somebody must be able to manage it, and a developer's
     // token has no roles.
-    let preset = if dev && name.as_deref() == Some("seats") {
+    let managed = matches!(name.as_deref(), Some("seats" | "moderation"));
+    let preset = if dev && managed {
         Table::from_iter([("first_is_owner".to_owned(), Value::from(true))])
     } else {
         Table::new()

@@ -282,7 +282,9 @@ export class VoiceRoom {
     if (name === 'audio:newProducer') {
       void this.#media?.consume(payload as RemoteProducer);
     } else if (name === 'audio:producerClosed') {
-      this.#media?.drop((payload as { producerId: string }).producerId);
+      // A room that ends takes its media with it; whoever spoke in it still wants to.
+      const { producerId, reason } = payload as { producerId: string; reason: string };
+      if (reason !== 'room_closed') this.#media?.drop(producerId);
     } else if (name === 'room:closed') {
       this.#onRoomClosed((payload as { reason: string }).reason);
     }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use serde::Deserialize;
 use voice_room_plugin_sdk::{
-    Actions, Answer, OnCommand, Presence, Refusal, Target, UnixMs, UserId, kv, log, metrics,
+    Actions, Answer, Denial, OnCommand, Presence, Refusal, Target, UnixMs, UserId, kv, log, metrics,
 };
 
 use crate::{Moderation, Mutes, Origin, Rank, bans::Ban, notice};
@@ -79,7 +79,7 @@ impl Moderation {
         answer
     }
 
-    fn check<'a>(&self, call: &'a OnCommand) -> Result<Measure<'a>, Refusal> {
+    fn check<'a>(&self, call: &'a OnCommand) -> Result<Measure<'a>, Denial> {
         let Payload {
             user_id,
             seconds,
@@ -90,18 +90,18 @@ impl Moderation {
             .is_some_and(|reason| reason.chars().count() > REASON_CHARS)
         {
             let problem = format!("is longer than {REASON_CHARS} characters");
-            return Err(Refusal::invalid_payload("reason", &problem));
+            return Err(Refusal::invalid_payload("reason", &problem).into());
         }
         let asking = &call.participant.user;
-        let Some(rank) = self.rank(asking) else {
-            return Err(Refusal::from_message("Not authorized"));
+        let Some(rank) = self.rank_in(&call.room.id, asking)? else {
+            return Err(Refusal::from_message("Not authorized").into());
         };
         let outranked = match self.roster.find(&call.room, user_id) {
             Presence::Present(user) => !self.ranks_at_least(user, rank),
             Presence::Absent | Presence::Unknown => true,
         };
         if user_id == asking.id || !outranked {
-            return Err(Refusal::from_message("User cannot be moderated"));
+            return Err(Refusal::from_message("User cannot be moderated").into());
         }
         let seconds = seconds.filter(|_| call.command == "moderation:ban");
         let until = seconds.map(|seconds| call.at.saturating_add(u64::from(seconds.get()) * 1_000));

@@ -22,6 +22,7 @@
 //! | setting | default | meaning |
 //! |---|---|---|
 //! | `manager_roles` | `["owner", "admin", "moderator"]` | roles that make managers, highest first |
+//! | `first_is_owner` | false | whether whoever enters an empty room is a manager there until they leave, of the lowest rank |
 //! | `scope` | `"room"` | whether a ban holds in its `"room"` or on the whole `"server"`; in other rooms it takes effect at the next join |
 //! | `max_solo_seconds` | 0 | how long one may hold the floor alone; 0 is without limit |
 //! | `warn_seconds` | 10 | time between the warning and the mute |
@@ -31,6 +32,7 @@ mod bans;
 mod commands;
 mod floor;
 mod mutes;
+mod owner;
 mod settings;
 
 use std::collections::{BTreeSet, HashMap};
@@ -38,7 +40,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::json;
 use voice_room_plugin_sdk::{
     Actions, Answer, BeforeJoin, Decision, InitError, OnCommand, OnJoin, OnLeave, Outcome, Plugin,
-    Refusal, Roster, Settings, SpeakerChanged, Target, UnixMs, User, UserId, allow, metrics,
+    Refusal, Roster, Settings, SpeakerChanged, Target, UnixMs, User, UserId, allow, kv, metrics,
     register_plugin,
 };
 
@@ -73,6 +75,7 @@ impl Plugin for Moderation {
     fn before_join(&mut self, call: &BeforeJoin) -> Decision {
         if call.room.participants == 0 {
             Mutes::forget(&call.room.id)?;
+            owner::forget(&call.room.id)?;
         }
         let user = &call.participant.user;
         let key = self.ban_key(&call.room.id, user.id);
@@ -90,6 +93,9 @@ impl Plugin for Moderation {
     fn on_join(&mut self, call: &OnJoin) -> Outcome {
         self.roster.joined(call);
         let user = call.participant.user.id;
+        if self.configuration.first_is_owner {
+            owner::offer(&call.room.id, user)?;
+        }
         if Mutes::load(&call.room.id)?.origin(user).is_some() {
             return Ok(Actions::new().mute(Target::User(user)));
         }
@@ -101,6 +107,9 @@ impl Plugin for Moderation {
         if call.room.participants == 0 {
             self.floors.remove(&call.room.id);
             Mutes::forget(&call.room.id)?;
+            owner::forget(&call.room.id)?;
+        } else if call.participant.connections == 0 {
+            owner::end(&call.room.id, call.participant.user.id)?;
         }
         Ok(Actions::new())
     }
@@ -146,6 +155,16 @@ impl Moderation {
         let roles = &self.configuration.manager_roles;
         let position = roles.iter().position(|role| user.has_role(role))?;
         Rank::try_from(position).ok()
+    }
+
+    /// The rank in a room: by the token's roles, else as the room's owner.
+    fn rank_in(&self, room_id: &str, user: &User) -> Result<Option<Rank>, kv::Error> {
+        if let Some(rank) = self.rank(user) {
+            return Ok(Some(rank));
+        }
+        let lowest = Rank::try_from(self.configuration.manager_roles.len()).ok();
+        let owns = self.configuration.first_is_owner && owner::is(room_id, user.id)?;
+        Ok(lowest.filter(|_| owns))
     }
 
     fn ranks_at_least(&self, user: &User, rank: Rank) -> bool {

@@ -16,6 +16,7 @@ pub(crate) enum Scope {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Configuration {
     pub(crate) manager_roles: Vec<String>,
+    pub(crate) first_is_owner: bool,
     pub(crate) scope: Scope,
     pub(crate) max_solo_seconds: u32,
     pub(crate) warn_seconds: u32,
@@ -26,6 +27,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Self {
             manager_roles: ["owner", "admin", "moderator"].map(str::to_owned).to_vec(),
+            first_is_owner: false,
             scope: Scope::Room,
             max_solo_seconds: 0,
             warn_seconds: 10,

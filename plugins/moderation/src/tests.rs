@@ -407,6 +407,38 @@ fn expired_bans_of_people_who_never_come_back_are_swept_up() {
 }
 
 #[test]
+fn whoever_came_first_manages_the_room_where_the_setting_says_so() {
+    for first_is_owner in [true, false] {
+        let settings = json!({ "first_is_owner": first_is_owner });
+        let mut stage = Stage::<Moderation>::new(settings).unwrap();
+        let first = stage.join("lobby", User::new(ALICE)).unwrap();
+        let second = stage.join("lobby", User::new(BOB)).unwrap();
+        let kick = |user: u64| json!({ "userId": user });
+        let by_first = stage.command(&first, "moderation:kick", kick(BOB));
+        assert_eq!(by_first.is_ok(), first_is_owner);
+        let by_second = refusal(stage.command(&second, "moderation:kick", kick(ALICE)));
+        assert_eq!(by_second.message, "Not authorized");
+
+        stage.leave(&first, "left").unwrap();
+        let again = stage.join("lobby", User::new(ALICE)).unwrap();
+        let lapsed = refusal(stage.command(&again, "moderation:kick", kick(BOB)));
+        assert_eq!(lapsed.message, "Not authorized", "ownership ends with leaving");
+        stage.leave(&again, "left").unwrap();
+        stage.leave(&second, "left").unwrap();
+        assert!(keys().is_empty(), "an empty room leaves nothing: {:?}", keys());
+    }
+}
+
+#[test]
+fn an_owner_by_arrival_cannot_moderate_a_manager_by_token() {
+    let mut stage = Stage::<Moderation>::new(json!({ "first_is_owner": true })).unwrap();
+    let first = stage.join("lobby", User::new(ALICE)).unwrap();
+    stage.join("lobby", moderator_user()).unwrap();
+    let refused = stage.command(&first, "moderation:kick", json!({ "userId": 2 }));
+    assert_eq!(refusal(refused).message, "User cannot be moderated");
+}
+
+#[test]
 fn a_wrong_setting_is_named() {
     let error = |settings| Stage::<Moderation>::new(settings).unwrap_err().to_string();
     assert!(error(json!({ "scope": "planet" })).contains("`scope`"));
