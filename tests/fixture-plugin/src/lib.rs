@@ -18,7 +18,8 @@
 //!
 //! | command | payload | answer |
 //! |---|---|---|
-//! | `fixture:history` | | `{history: […]}`: this room's informing hooks since the instance began, in order, such as `on-join 7` |
+//! | `fixture:run` | | whatever `on-command` is told to do |
+//! | `fixture:history` | | `{history: […]}`: this room's hooks that do not decide, since the instance began, in order, such as `on-join 7` |
 //! | `fixture:calls` | | `{calls}`: calls of any hook since the instance began |
 //! | `fixture:echo` | anything | `{room, participant, payload, at}` as the guest received them |
 //! | `fixture:settings` | | the settings |
