@@ -61,7 +61,7 @@ impl Seats {
         let seat = self.check_index(payload.seat_index)?;
         check_unlocked(&room, seat)?;
         let user = call.participant.user.id;
-        match room.occupant(seat) {
+        match room.people.occupant(seat) {
             Some(occupant) if occupant == user => return Ok(Reply::new()),
             Some(_) => return Err(Refusal::from_message("Seat is already taken").into()),
             None => {}
@@ -73,7 +73,7 @@ impl Seats {
 
     fn leave(&self, call: &OnCommand, mut room: SeatedRoom) -> Answer {
         let user = call.participant.user.id;
-        let Some(seat) = room.vacate(user) else {
+        let Some(seat) = room.people.vacate(user) else {
             return Err(Refusal::from_message("You are not seated").into());
         };
         room.save()?;
@@ -88,7 +88,7 @@ impl Seats {
         self.check_manager(call, &room)?;
         let seat = self.check_index(seat_index)?;
         check_unlocked(&room, seat)?;
-        if room.occupant(seat) == Some(user_id) {
+        if room.people.occupant(seat) == Some(user_id) {
             return Ok(Reply::new());
         }
         if self.roster.find(&call.room, user_id) == Presence::Absent {
@@ -119,10 +119,10 @@ impl Seats {
         } else {
             Actions::new().unmute(target)
         };
-        if room.is_muted(user_id) == muted {
+        if room.people.is_muted(user_id) == muted {
             return Ok(actions.into());
         }
-        room.set_muted(user_id, muted);
+        room.people.set_muted(user_id, muted);
         room.save()?;
         let payload = json!({ "userId": user_id, "isMuted": muted });
         Ok(actions.emit_to_room("seat:userMuted", payload).into())
@@ -132,11 +132,11 @@ impl Seats {
         let payload: SeatPayload = call.payload()?;
         self.check_manager(call, &room)?;
         let seat = self.check_index(payload.seat_index)?;
-        if room.is_locked(seat) {
+        if room.locks.contains(&seat) {
             return Err(Refusal::from_message("Seat is already locked").into());
         }
         let removed = self.clear_seat(&mut room, seat);
-        room.set_locked(seat, true);
+        room.locks.insert(seat);
         room.save()?;
         Ok(removed.then(lock_changed(seat, true)).into())
     }
@@ -145,16 +145,16 @@ impl Seats {
         let payload: SeatPayload = call.payload()?;
         self.check_manager(call, &room)?;
         let seat = self.check_index(payload.seat_index)?;
-        if !room.is_locked(seat) {
+        if !room.locks.contains(&seat) {
             return Err(Refusal::from_message("Seat is not locked").into());
         }
-        room.set_locked(seat, false);
+        room.locks.remove(&seat);
         room.save()?;
         Ok(lock_changed(seat, false).into())
     }
 
     fn check_manager(&self, call: &OnCommand, room: &SeatedRoom) -> Result<(), Refusal> {
-        if self.is_manager(&call.participant.user, room) {
+        if self.is_manager(&call.participant.user, &room.people) {
             Ok(())
         } else {
             Err(Refusal::from_message("Not authorized"))
@@ -170,10 +170,10 @@ impl Seats {
 
     /// Removes the occupant of a seat, if it has one.
     fn clear_seat(&self, room: &mut SeatedRoom, seat: u32) -> Actions {
-        let Some(occupant) = room.occupant(seat) else {
+        let Some(occupant) = room.people.occupant(seat) else {
             return Actions::new();
         };
-        room.vacate(occupant);
+        room.people.vacate(occupant);
         self.silence(occupant)
             .then(cleared(seat, occupant, Some("removed")))
     }
@@ -189,7 +189,7 @@ impl Seats {
 }
 
 fn check_unlocked(room: &SeatedRoom, seat: u32) -> Result<(), Refusal> {
-    if room.is_locked(seat) {
+    if room.locks.contains(&seat) {
         Err(Refusal::from_message("Seat is locked"))
     } else {
         Ok(())
@@ -197,15 +197,17 @@ fn check_unlocked(room: &SeatedRoom, seat: u32) -> Result<(), Refusal> {
 }
 
 fn check_seated(room: &SeatedRoom, user: UserId) -> Result<u32, Refusal> {
-    room.seat_of(user)
+    room.people
+        .seat_of(user)
         .ok_or_else(|| Refusal::from_message("User is not seated"))
 }
 
 /// Seats a user; their producers go on, for they are still seated.
 fn move_to(room: &mut SeatedRoom, seat: u32, user: UserId) -> Actions {
-    let left = room.occupy(seat, user);
+    let left = room.people.occupy(seat, user);
     let actions = left.map_or_else(Actions::new, |left| cleared(left, user, None));
-    let payload = json!({ "seatIndex": seat, "userId": user, "isMuted": room.is_muted(user) });
+    let payload =
+        json!({ "seatIndex": seat, "userId": user, "isMuted": room.people.is_muted(user) });
     actions.emit_to_room("seat:updated", payload)
 }
 

@@ -33,7 +33,7 @@ use voice_room_plugin_sdk::{
     register_plugin,
 };
 
-use room::SeatedRoom;
+use room::{People, SeatedRoom};
 use settings::Configuration;
 
 struct Seats {
@@ -56,9 +56,9 @@ impl Plugin for Seats {
 
     fn before_join(&mut self, call: &BeforeJoin) -> Decision {
         if call.room.participants == 0 {
-            let mut room = SeatedRoom::load(&call.room.id)?;
-            room.forget_people();
-            room.save()?;
+            let mut people = People::load(&call.room.id)?;
+            people.forget();
+            people.save()?;
         }
         allow()
     }
@@ -66,12 +66,12 @@ impl Plugin for Seats {
     fn on_join(&mut self, call: &OnJoin) -> Outcome {
         self.roster.joined(call);
         let user = call.participant.user.id;
-        let mut room = SeatedRoom::load(&call.room.id)?;
+        let mut people = People::load(&call.room.id)?;
         if self.configuration.first_is_owner {
-            room.offer_ownership(user);
-            room.save()?;
+            people.offer_ownership(user);
+            people.save()?;
         }
-        if room.is_muted(user) {
+        if people.is_muted(user) {
             return Ok(Actions::new().mute(Target::User(user)));
         }
         Ok(Actions::new())
@@ -87,14 +87,14 @@ impl Plugin for Seats {
         if call.participant.connections > 0 {
             return Ok(Actions::new());
         }
-        let mut room = SeatedRoom::load(&call.room.id)?;
+        let mut people = People::load(&call.room.id)?;
         let user = call.participant.user.id;
-        let vacated = room.vacate(user);
-        room.end_ownership(user);
+        let vacated = people.vacate(user);
+        people.end_ownership(user);
         if call.room.participants == 0 {
-            room.forget_people();
+            people.forget();
         }
-        room.save()?;
+        people.save()?;
         Ok(vacated.map_or_else(Actions::new, |seat| commands::cleared(seat, user, None)))
     }
 
@@ -102,8 +102,7 @@ impl Plugin for Seats {
         if !self.configuration.require_seat {
             return allow();
         }
-        let room = SeatedRoom::load(&call.room.id)?;
-        match room.seat_of(call.participant.user.id) {
+        match People::read(&call.room.id)?.seat_of(call.participant.user.id) {
             Some(_) => allow(),
             None => refuse("SEAT_REQUIRED", "Take a seat before you speak"),
         }
@@ -116,12 +115,12 @@ impl Plugin for Seats {
 }
 
 impl Seats {
-    fn is_manager(&self, user: &User, room: &SeatedRoom) -> bool {
+    fn is_manager(&self, user: &User, people: &People) -> bool {
         self.configuration
             .manager_roles
             .iter()
             .any(|role| user.has_role(role))
-            || (self.configuration.first_is_owner && room.is_owner(user.id))
+            || (self.configuration.first_is_owner && people.is_owner(user.id))
     }
 }
 

@@ -1,8 +1,11 @@
 //! What is known of one room's seats.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use voice_room_plugin_sdk::{UserId, kv};
 
@@ -19,150 +22,161 @@ enum Ownership {
 
 /// The people of one room: forgotten when it empties.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct People {
+pub(crate) struct People {
     ownership: Ownership,
     seats: BTreeMap<u32, UserId>,
     muted: BTreeSet<UserId>,
 }
 
-/// One room's seats, read from key-value and written back if changed.
-pub(crate) struct SeatedRoom {
-    room_id: String,
-    people: People,
-    locked: BTreeSet<u32>,
-    stored_people: People,
-    stored_locked: BTreeSet<u32>,
-}
-
-impl SeatedRoom {
-    pub(crate) fn load(room_id: &str) -> Result<Self, kv::Error> {
-        let people: People = kv::get(&people_key(room_id))?.unwrap_or_default();
-        let locked: BTreeSet<u32> = kv::get(&locks_key(room_id))?.unwrap_or_default();
-        Ok(Self {
-            room_id: room_id.to_owned(),
-            stored_people: people.clone(),
-            stored_locked: locked.clone(),
-            people,
-            locked,
-        })
+impl People {
+    /// To look at.
+    pub(crate) fn read(room_id: &str) -> Result<Self, kv::Error> {
+        Ok(kv::get(&people_key(room_id))?.unwrap_or_default())
     }
 
-    /// Writes what has changed.
-    pub(crate) fn save(&self) -> Result<(), kv::Error> {
-        save(
-            &people_key(&self.room_id),
-            &self.people,
-            &self.stored_people,
-        )?;
-        save(&locks_key(&self.room_id), &self.locked, &self.stored_locked)
+    /// To change.
+    pub(crate) fn load(room_id: &str) -> Result<Stored<Self>, kv::Error> {
+        Stored::load(people_key(room_id))
+    }
+
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     pub(crate) fn is_owner(&self, user: UserId) -> bool {
-        self.people.ownership == Ownership::Held(user)
+        self.ownership == Ownership::Held(user)
     }
 
     /// Gives the room to a newcomer, if they are the first.
     pub(crate) fn offer_ownership(&mut self, user: UserId) {
-        if self.people.ownership == Ownership::Open {
-            self.people.ownership = Ownership::Held(user);
+        if self.ownership == Ownership::Open {
+            self.ownership = Ownership::Held(user);
         }
     }
 
     /// Ends a user's ownership, if they hold it.
     pub(crate) fn end_ownership(&mut self, user: UserId) {
         if self.is_owner(user) {
-            self.people.ownership = Ownership::Lapsed;
+            self.ownership = Ownership::Lapsed;
         }
     }
 
-    pub(crate) fn forget_people(&mut self) {
-        self.people = People::default();
-    }
-
     pub(crate) fn seat_of(&self, user: UserId) -> Option<u32> {
-        self.people
-            .seats
-            .iter()
+        let mut seats = self.seats.iter();
+        seats
             .find(|&(_, &occupant)| occupant == user)
             .map(|(&seat, _)| seat)
     }
 
     pub(crate) fn occupant(&self, seat: u32) -> Option<UserId> {
-        self.people.seats.get(&seat).copied()
+        self.seats.get(&seat).copied()
     }
 
     /// Seats a user, who leaves any other seat for it; gives that seat.
     pub(crate) fn occupy(&mut self, seat: u32, user: UserId) -> Option<u32> {
         let left = self.vacate(user);
-        self.people.seats.insert(seat, user);
+        self.seats.insert(seat, user);
         left
     }
 
     /// Takes a user from their seat; gives it.
     pub(crate) fn vacate(&mut self, user: UserId) -> Option<u32> {
         let seat = self.seat_of(user)?;
-        self.people.seats.remove(&seat);
+        self.seats.remove(&seat);
         Some(seat)
     }
 
     pub(crate) fn is_muted(&self, user: UserId) -> bool {
-        self.people.muted.contains(&user)
+        self.muted.contains(&user)
     }
 
     pub(crate) fn set_muted(&mut self, user: UserId, muted: bool) {
         if muted {
-            self.people.muted.insert(user);
+            self.muted.insert(user);
         } else {
-            self.people.muted.remove(&user);
+            self.muted.remove(&user);
         }
     }
+}
 
-    pub(crate) fn is_locked(&self, seat: u32) -> bool {
-        self.locked.contains(&seat)
+/// One room's people and locks.
+pub(crate) struct SeatedRoom {
+    pub(crate) people: Stored<People>,
+    /// Survive a restart of the server.
+    pub(crate) locks: Stored<BTreeSet<u32>>,
+}
+
+impl SeatedRoom {
+    pub(crate) fn load(room_id: &str) -> Result<Self, kv::Error> {
+        let locks = Stored::load(format!("locks/{room_id}"))?;
+        Ok(Self {
+            people: People::load(room_id)?,
+            locks,
+        })
     }
 
-    pub(crate) fn set_locked(&mut self, seat: u32, locked: bool) {
-        if locked {
-            self.locked.insert(seat);
-        } else {
-            self.locked.remove(&seat);
-        }
+    /// Writes what has changed.
+    pub(crate) fn save(&self) -> Result<(), kv::Error> {
+        self.people.save()?;
+        self.locks.save()
     }
 
     /// What a newcomer is shown. Locks of seats that a smaller `seat_count` has taken away
     /// are not.
     pub(crate) fn describe(&self, seat_count: u32) -> Value {
-        let seats: Vec<Value> = self
-            .people
-            .seats
-            .iter()
-            .map(|(&seat, &user)| {
-                json!({ "seatIndex": seat, "userId": user, "isMuted": self.is_muted(user) })
-            })
-            .collect();
-        let locked: Vec<u32> = self.locked.range(..seat_count).copied().collect();
+        let seats = self.people.seats.iter().map(|(&seat, &user)| {
+            let is_muted = self.people.is_muted(user);
+            json!({ "seatIndex": seat, "userId": user, "isMuted": is_muted })
+        });
+        let seats: Vec<Value> = seats.collect();
+        let locked: Vec<u32> = self.locks.range(..seat_count).copied().collect();
         json!({ "seatCount": seat_count, "seats": seats, "lockedSeats": locked })
+    }
+}
+
+/// A value under a key, written back only if it has changed; the default is no key at all.
+pub(crate) struct Stored<T> {
+    key: String,
+    value: T,
+    stored: T,
+}
+
+impl<T: Clone + Default + PartialEq + Serialize + DeserializeOwned> Stored<T> {
+    fn load(key: String) -> Result<Self, kv::Error> {
+        let value: T = kv::get(&key)?.unwrap_or_default();
+        Ok(Self {
+            key,
+            stored: value.clone(),
+            value,
+        })
+    }
+
+    /// Writes the value if it has changed.
+    pub(crate) fn save(&self) -> Result<(), kv::Error> {
+        if self.value == self.stored {
+            Ok(())
+        } else if self.value == T::default() {
+            kv::delete(&self.key)
+        } else {
+            kv::set(&self.key, &self.value)
+        }
+    }
+}
+
+impl<T> Deref for Stored<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Stored<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
     }
 }
 
 fn people_key(room_id: &str) -> String {
     format!("people/{room_id}")
-}
-
-fn locks_key(room_id: &str) -> String {
-    format!("locks/{room_id}")
-}
-
-fn save<T: Default + PartialEq + Serialize>(
-    key: &str,
-    value: &T,
-    stored: &T,
-) -> Result<(), kv::Error> {
-    if value == stored {
-        Ok(())
-    } else if *value == T::default() {
-        kv::delete(key)
-    } else {
-        kv::set(key, value)
-    }
 }
