@@ -1,1 +1,6 @@
 //! voice-room
+
+pub mod config;
+pub mod model;
+pub mod plugin;
+pub mod store;

@@ -1,0 +1,464 @@
+//! The plugin host: rules are sandboxed WebAssembly components that decide, are told, and
+//! ask for actions.
+//!
+//! A plugin never calls the room. A hook gets what it needs as arguments and returns a
+//! verdict and actions; the room carries those out. So a guest, which may do anything, can
+//! do nothing but answer badly, late, or not at all, and for each of these there is an
+//! answer here:
+//!
+//! | the guest | then |
+//! |---|---|
+//! | runs too long, traps, takes too much memory | its call is undone, its instance replaced, and the plugin's failure policy answers |
+//! | is busy with other rooms' calls | the question waits in its lane for a bounded time, then the policy answers |
+//! | asks for what it may not have, or for too much | that is dropped, counted and logged, or told to the guest as an error |
+//!
+//! Only this module knows wasmtime. `call` is what goes in and out, `lane` the order of
+//! calls, `instance` one call, `host` what a guest can reach, `lift` the checks of what it
+//! returns, `limits` the numbers.
+
+mod call;
+mod engine;
+mod host;
+mod instance;
+mod lane;
+mod lift;
+mod limits;
+mod load;
+mod lower;
+mod meters;
+mod throttle;
+mod wasi;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value};
+
+pub use call::{
+    Action, CommandCall, Fact, JoinCall, ParticipantView, ProduceCall, ProducerView, RoomView,
+    SpeakerView, Target,
+};
+
+use crate::{
+    config::{FailurePolicies, FailurePolicy, PluginConfig},
+    model::{Refusal, RoomId},
+    store::Store,
+};
+use call::{Hook, Input};
+use engine::Engine;
+use host::Identity;
+use instance::{Answer, Failure, Template};
+use lane::Lane;
+use meters::{Meters, Outcome};
+use throttle::Throttle;
+
+/// The code of a refusal that stands for a plugin which could not answer.
+pub const PLUGIN_FAILED: &str = "PLUGIN_FAILED";
+
+/// How long an answer waits for what its hook wrote to be durable.
+const SAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Lines a second that the server logs about one plugin's misbehaviour.
+const COMPLAINTS: u32 = 10;
+
+/// Lines a second that one plugin may log.
+const LINES: u32 = 1000;
+
+/// Why plugins cannot be loaded: every problem of every plugin.
+#[derive(Debug)]
+pub struct LoadError {
+    /// One for each problem.
+    pub problems: Vec<PluginProblem>,
+}
+
+/// What is wrong with one plugin.
+#[derive(Debug)]
+pub struct PluginProblem {
+    /// Its name in the configuration.
+    pub plugin: String,
+    /// Its component.
+    pub file: PathBuf,
+    /// The rest of a sentence that begins with the plugin.
+    pub problem: String,
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (
+            n,
+            PluginProblem {
+                plugin,
+                file,
+                problem,
+            },
+        ) in self.problems.iter().enumerate()
+        {
+            let separator = if n == 0 { "" } else { "\n" };
+            write!(
+                f,
+                "{separator}plugin `{plugin}` ({}) {problem}",
+                file.display()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+type CarryOutFn = dyn Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync;
+
+/// Where actions go.
+#[derive(Default)]
+struct CarryOut(OnceLock<Box<CarryOutFn>>);
+
+impl CarryOut {
+    fn call(&self, room: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
+        match self.0.get() {
+            Some(carry_out) => carry_out(room, plugin, actions),
+            None => tracing::error!(%plugin, "actions are lost: nobody carries them out yet"),
+        }
+    }
+}
+
+/// All plugins, in the configured order. Clones share them.
+#[derive(Clone)]
+pub struct PluginHost {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    plugins: Vec<Plugin>,
+    /// Which plugin answers which command.
+    commands: BTreeMap<String, usize>,
+    carry_out: Arc<CarryOut>,
+    /// Maps rooms to lanes. Keyed at random, so that nobody can choose names of rooms that
+    /// meet in one lane.
+    hasher: RandomState,
+}
+
+struct Plugin {
+    template: Arc<Template>,
+    on_failure: FailurePolicies,
+    lanes: Vec<Arc<Lane>>,
+}
+
+impl PluginHost {
+    /// Compiles and starts every plugin, in this order.
+    ///
+    /// # Errors
+    ///
+    /// If any of them cannot be used; all that is wrong is reported at once.
+    pub async fn load(plugins: &[PluginConfig], store: &Store) -> Result<Self, LoadError> {
+        let instances = plugins.iter().map(|plugin| plugin.instances.max(1)).sum();
+        let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
+            problems: plugins
+                .iter()
+                .take(1)
+                .map(|plugin| plugin.problem(format!("cannot be run on this machine: {error:#}")))
+                .collect(),
+        })?;
+        let (engine, carry_out) = (Arc::new(engine), Arc::new(CarryOut::default()));
+        let mut loaded = Vec::with_capacity(plugins.len());
+        let mut commands = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        let mut problems = Vec::new();
+        for config in plugins {
+            if !names.insert(&config.name) {
+                problems.push(config.problem("has the name of another plugin".to_owned()));
+                continue;
+            }
+            match Plugin::load(&engine, config, store, &carry_out).await {
+                Ok((plugin, registered)) => {
+                    for command in registered {
+                        if let Some(other) = commands.insert(command.clone(), loaded.len())
+                            && other != loaded.len()
+                        {
+                            let other = plugins.get(other).map_or("", |other| &other.name);
+                            problems.push(
+                                config.problem(format!("registers `{command}`, as `{other}` does")),
+                            );
+                        }
+                    }
+                    loaded.push(plugin);
+                }
+                Err(problem) => problems.push(config.problem(problem)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(LoadError { problems });
+        }
+        let hasher = RandomState::new();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                plugins: loaded,
+                commands,
+                carry_out,
+                hasher,
+            }),
+        })
+    }
+
+    /// Says where actions go, once, before the first call. The closure must not block: the
+    /// next call of the same lane waits for it.
+    pub fn set_carry_out(
+        &self,
+        carry_out: impl Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync + 'static,
+    ) {
+        if self.shared.carry_out.0.set(Box::new(carry_out)).is_err() {
+            tracing::error!("where actions go has been said before; that stands");
+        }
+    }
+
+    /// Asks every plugin in order whether the participant may enter.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub async fn before_join(&self, call: JoinCall) -> Result<(), Refusal> {
+        self.decide(Input::BeforeJoin(call), |policies| policies.before_join)
+            .await
+    }
+
+    /// Asks every plugin in order whether the participant may send.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub async fn before_produce(&self, call: ProduceCall) -> Result<(), Refusal> {
+        self.decide(Input::BeforeProduce(call), |policies| {
+            policies.before_produce
+        })
+        .await
+    }
+
+    async fn decide(
+        &self,
+        input: Input,
+        policy: fn(&FailurePolicies) -> FailurePolicy,
+    ) -> Result<(), Refusal> {
+        let input = Arc::new(input);
+        for plugin in self.with_hook(input.hook()) {
+            let verdict = match self.ask(plugin, &input).await {
+                Ok(Answer::Verdict(verdict)) => verdict,
+                Ok(_) => Ok(()),
+                Err(_) => match policy(&plugin.on_failure) {
+                    FailurePolicy::Allow => Ok(()),
+                    FailurePolicy::Deny => Err(plugin.failed()),
+                },
+            };
+            if let Err(refusal) = verdict {
+                let (hook, room) = (input.hook().name(), input.room());
+                let plugin = plugin.name();
+                tracing::debug!(%plugin, hook, %room, code = refusal.code, "refused");
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// What each plugin shows a newcomer, by the plugin's name. Plugins that show nothing,
+    /// or fail, are left out.
+    pub async fn describe_room(&self, call: JoinCall) -> Map<String, Value> {
+        let input = Arc::new(Input::DescribeRoom(call));
+        let mut shown = Map::new();
+        for plugin in self.with_hook(Hook::DescribeRoom) {
+            if let Ok(Answer::Shown(Some(value))) = self.ask(plugin, &input).await {
+                shown.insert(plugin.name().to_string(), value);
+            }
+        }
+        shown
+    }
+
+    /// Has a command answered by the plugin that registered it. `None` if none has.
+    pub async fn command(
+        &self,
+        name: &str,
+        call: CommandCall,
+    ) -> Option<Result<Option<Value>, Refusal>> {
+        let plugin = self.shared.plugins.get(*self.shared.commands.get(name)?)?;
+        let payload = call.payload.to_string();
+        let input = Arc::new(Input::Command {
+            name: name.to_owned(),
+            payload,
+            call,
+        });
+        Some(match self.ask(plugin, &input).await {
+            Ok(Answer::Reply(reply)) => reply,
+            Ok(_) => Ok(None),
+            Err(_) => Err(plugin.failed()),
+        })
+    }
+
+    /// Tells every plugin, and does not wait. Each learns of a room's facts in the order of
+    /// these calls.
+    pub fn notify(&self, fact: Fact) {
+        let input = Arc::new(Input::Fact(fact));
+        for plugin in self.with_hook(input.hook()) {
+            if let Some(lane) = self.lane(plugin, input.room()) {
+                lane.tell(&input);
+            }
+        }
+    }
+
+    /// The events that plugins answer.
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        self.shared.commands.keys().cloned().collect()
+    }
+
+    /// Waits until all plugins have been told all facts, at most for the limit; then no
+    /// plugin is called any more.
+    pub async fn shutdown(&self, limit: Duration) {
+        let lanes = || self.shared.plugins.iter().flat_map(|plugin| &plugin.lanes);
+        let drained = async {
+            for lane in lanes() {
+                lane.drained().await;
+            }
+        };
+        let in_time = tokio::time::timeout(limit, drained).await.is_ok();
+        let lost: usize = lanes().map(|lane| lane.stop()).sum();
+        if !in_time {
+            tracing::error!(
+                lost,
+                ?limit,
+                "plugins have not taken all facts before the stop"
+            );
+        }
+    }
+
+    fn with_hook(&self, hook: Hook) -> impl Iterator<Item = &Plugin> {
+        self.shared
+            .plugins
+            .iter()
+            .filter(move |plugin| plugin.template.has(hook))
+    }
+
+    fn lane<'a>(&self, plugin: &'a Plugin, room: &RoomId) -> Option<&'a Arc<Lane>> {
+        let hash = usize::try_from(self.shared.hasher.hash_one(room) >> 32).unwrap_or(0);
+        plugin.lanes.get(hash % plugin.lanes.len().max(1))
+    }
+
+    /// The answer, once what the hook wrote is durable.
+    async fn ask(&self, plugin: &Plugin, input: &Arc<Input>) -> Result<Answer, Failure> {
+        let asked = match self.lane(plugin, input.room()) {
+            Some(lane) => lane.ask(input).await,
+            None => Err(Failure::Down),
+        };
+        let failure = match asked {
+            Ok((answer, None)) => return Ok(answer),
+            Ok((answer, Some(saved))) => match saved.wait(SAVE_LIMIT).await {
+                Ok(()) => return Ok(answer),
+                Err(_) => Failure::NotSaved,
+            },
+            Err(failure) => failure,
+        };
+        if failure.outcome() == Outcome::Unanswered {
+            let identity = &plugin.template.identity;
+            identity
+                .meters
+                .record(input.hook(), Outcome::Unanswered, None);
+            if identity.complaints.allow() {
+                let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
+                tracing::error!(plugin, hook, %room, %failure, "a plugin gave no answer");
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for lane in self.plugins.iter().flat_map(|plugin| &plugin.lanes) {
+            lane.stop();
+        }
+    }
+}
+
+impl PluginConfig {
+    fn problem(&self, problem: String) -> PluginProblem {
+        PluginProblem {
+            plugin: self.name.clone(),
+            file: self.path.clone(),
+            problem,
+        }
+    }
+}
+
+impl Plugin {
+    async fn load(
+        engine: &Arc<Engine>,
+        config: &PluginConfig,
+        store: &Store,
+        carry_out: &Arc<CarryOut>,
+    ) -> Result<(Self, Vec<String>), String> {
+        let began = Instant::now();
+        let identity = Arc::new(Identity {
+            name: config.name.as_str().into(),
+            settings: config.settings.to_string(),
+            space: store.space(&config.name),
+            meters: Meters::new(&config.name),
+            complaints: Throttle::new(COMPLAINTS),
+            lines: Throttle::new(LINES),
+        });
+        let compiling = tokio::task::spawn_blocking({
+            let (engine, config) = (Arc::clone(engine), config.clone());
+            move || load::template(&engine, &config, identity)
+        });
+        let template = Arc::new(
+            compiling
+                .await
+                .map_err(|error| format!("cannot be compiled: {error}"))??,
+        );
+        let mut lanes = Vec::new();
+        let mut commands = Vec::new();
+        for _ in 0..config.instances.max(1) {
+            let (instance, registered) = template
+                .instantiate()
+                .await
+                .map_err(|failure| format!("does not start: {failure}"))?;
+            load::check_commands(&template, &registered)?;
+            commands = registered;
+            lanes.push(Lane::new(
+                Arc::clone(&template),
+                Arc::clone(carry_out),
+                instance,
+            ));
+        }
+        tracing::info!(
+            plugin = config.name,
+            file = %config.path.display(),
+            instances = lanes.len(),
+            ?commands,
+            took = ?began.elapsed(),
+            "plugin loaded"
+        );
+        Ok((
+            Self {
+                template,
+                on_failure: config.on_failure,
+                lanes,
+            },
+            commands,
+        ))
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.template.identity.name
+    }
+
+    /// The refusal that stands for an answer which did not come.
+    fn failed(&self) -> Refusal {
+        Refusal {
+            code: PLUGIN_FAILED.to_owned(),
+            message: format!("The plugin {} could not answer", self.name()),
+            details: None,
+            plugin: Some(Arc::clone(self.name())),
+        }
+    }
+}

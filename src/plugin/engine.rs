@@ -1,0 +1,114 @@
+//! The WebAssembly engine, set up once for all plugins.
+
+use std::{
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy,
+    PoolingAllocationConfig, component::Linker,
+};
+
+use super::{
+    host::{self, State},
+    limits,
+};
+
+/// The engine's clock: a guest that runs longer than this lets others run.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// Core modules, memories and tables that one component may be made of.
+const PARTS: u32 = 16;
+
+/// Instances for which there is room beyond those that are configured: an instance is
+/// replaced while the last one's memory may still be on its way out.
+const SPARE: u32 = 8;
+
+/// Compiles components and gives their instances a place to run.
+pub(super) struct Engine {
+    pub(super) wasmtime: Wasmtime,
+    pub(super) linker: Linker<State>,
+    /// Dropping it ends the ticker.
+    _ticker: mpsc::Sender<()>,
+}
+
+impl Engine {
+    /// `instances`: how many will be alive at once. `cache_dir`: where compiled code is kept;
+    /// what lies there is trusted, so it must belong to the server.
+    pub(super) fn new(instances: usize, cache_dir: &Path) -> wasmtime::Result<Self> {
+        let wasmtime = Wasmtime::new(&config(instances, cache_dir)?)?;
+        let mut linker = Linker::new(&wasmtime);
+        host::link(&mut linker)?;
+        let (ticker, stop) = mpsc::channel();
+        thread::Builder::new()
+            .name("plugin-ticker".to_owned())
+            .spawn({
+                let wasmtime = wasmtime.clone();
+                move || tick(&wasmtime, &stop)
+            })?;
+        Ok(Self {
+            wasmtime,
+            linker,
+            _ticker: ticker,
+        })
+    }
+}
+
+/// Advances the epoch by one each tick. Late ticks are not made up for: two at once would
+/// halve some guest's time.
+fn tick(wasmtime: &Wasmtime, stop: &mpsc::Receiver<()>) {
+    let mut next = Instant::now() + TICK;
+    loop {
+        let wait = next.saturating_duration_since(Instant::now());
+        match stop.recv_timeout(wait) {
+            Err(mpsc::RecvTimeoutError::Timeout) => wasmtime.increment_epoch(),
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        next = Instant::now().max(next) + TICK;
+    }
+}
+
+fn config(instances: usize, cache_dir: &Path) -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        // Guests that call themselves concurrently are not in the contract, and support for
+        // them costs more than the rest of a call.
+        .concurrency_support(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .generate_address_map(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    let mut cache = CacheConfig::new();
+    cache.with_directory(absolute(cache_dir)?);
+    config.cache(Some(Cache::new(cache)?));
+    Ok(config)
+}
+
+/// The cache insists on an absolute path.
+fn absolute(path: &Path) -> std::io::Result<std::path::PathBuf> {
+    std::fs::create_dir_all(path)?;
+    path.canonicalize()
+}
+
+fn pool(instances: usize) -> PoolingAllocationConfig {
+    let instances = u32::try_from(instances)
+        .unwrap_or(u32::MAX)
+        .saturating_add(SPARE);
+    let parts = instances.saturating_mul(PARTS);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        .total_memories(instances.saturating_mul(2))
+        .total_core_instances(parts)
+        .total_tables(parts)
+        .max_core_instances_per_component(PARTS)
+        .max_memories_per_component(2)
+        .max_tables_per_component(PARTS)
+        .max_tables_per_module(4)
+        .table_elements(limits::TABLE_ELEMENTS);
+    pool
+}

@@ -1,0 +1,319 @@
+//! The guest's side of the contract as Rust types, and what a guest can call.
+//!
+//! Everything that a guest can reach is its own: log, settings, keys, events, counters.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use wasmtime::{
+    ResourceLimiter,
+    component::{HasSelf, Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::{
+    limits,
+    meters::Meters,
+    throttle::Throttle,
+    wasi::{self, Printed},
+};
+use crate::{
+    model::RoomId,
+    store::{KeyError, PublishError, Space, Staged},
+};
+
+/// The one place where the WIT becomes Rust.
+pub(super) mod wit {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unsafe_code,
+        reason = "generated from the WIT, which has the documentation"
+    )]
+
+    wasmtime::component::bindgen!({
+        path: "plugin-sdk/wit",
+        world: "plugin",
+        // Arguments are lent to the guest, so a call copies them once, into its memory.
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+    });
+}
+
+use wit::voice_room::plugin::{events, key_value, log, metrics, settings, types};
+
+/// What all instances of one plugin share.
+pub(super) struct Identity {
+    pub(super) name: Arc<str>,
+    /// The settings as JSON text.
+    pub(super) settings: String,
+    pub(super) space: Arc<Space>,
+    pub(super) meters: Meters,
+    /// Limits lines that the server logs about the plugin.
+    pub(super) complaints: Throttle,
+    /// Limits lines that the plugin logs.
+    pub(super) lines: Throttle,
+}
+
+/// What an instance holds on the server's side.
+pub(super) struct State {
+    pub(super) identity: Arc<Identity>,
+    pub(super) memory: Memory,
+    pub(super) call: Call,
+    pub(super) printed: Printed,
+    /// When the guest was last let run, in nanoseconds since the call began.
+    pub(super) resumed: Arc<AtomicU64>,
+    wasi: WasiCtx,
+    resources: ResourceTable,
+}
+
+impl State {
+    pub(super) fn new(identity: Arc<Identity>, memory_limit: usize) -> Self {
+        let printed = Printed::default();
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(limits::RESOURCES);
+        Self {
+            identity,
+            memory: Memory {
+                used: 0,
+                limit: memory_limit,
+                refused: false,
+            },
+            call: Call::new(None),
+            wasi: wasi::empty(&printed),
+            printed,
+            resumed: Arc::default(),
+            resources,
+        }
+    }
+}
+
+/// What belongs to the call that runs.
+pub(super) struct Call {
+    pub(super) staged: Staged,
+    pub(super) began: Instant,
+    /// How long the guest has run, up to its last pause.
+    pub(super) spent: Duration,
+    room: Option<RoomId>,
+    lines: u32,
+}
+
+impl Call {
+    pub(super) fn new(room: Option<RoomId>) -> Self {
+        Self {
+            staged: Staged::default(),
+            began: Instant::now(),
+            spent: Duration::ZERO,
+            room,
+            lines: 0,
+        }
+    }
+}
+
+/// Counts the linear memories of an instance.
+pub(super) struct Memory {
+    used: usize,
+    limit: usize,
+    /// Whether the guest has asked for more than it gets.
+    pub(super) refused: bool,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= limits::TABLE_ELEMENTS)
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.resources,
+        }
+    }
+}
+
+/// Makes everything that a guest may import available to it.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::Plugin::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    wasi::link(linker)
+}
+
+impl types::Host for State {}
+
+impl log::Host for State {
+    fn write(&mut self, level: log::Level, message: String) {
+        if self.call.lines >= limits::LOG_LINES || !self.identity.lines.allow() {
+            self.identity.meters.log_dropped.increment(1);
+            return;
+        }
+        self.call.lines += 1;
+        let plugin = &*self.identity.name;
+        let room = self.call.room.as_ref().map(RoomId::as_str);
+        let message = printable(&message, limits::LOG_LINE);
+        match level {
+            log::Level::Trace => tracing::trace!(target: "plugin", plugin, room, "{message}"),
+            log::Level::Debug => tracing::debug!(target: "plugin", plugin, room, "{message}"),
+            log::Level::Info => tracing::info!(target: "plugin", plugin, room, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "plugin", plugin, room, "{message}"),
+            log::Level::Error => tracing::error!(target: "plugin", plugin, room, "{message}"),
+        }
+    }
+}
+
+/// A guest's text on one line of the log: at most `limit` characters, none of them control
+/// characters, which could forge further lines.
+pub(super) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
+    let end = text.char_indices().nth(limit).map(|(end, _)| end);
+    if end.is_none() && !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let kept = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    let mut line: String = kept
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if end.is_some() {
+        line.push('…');
+    }
+    Cow::Owned(line)
+}
+
+impl settings::Host for State {
+    fn get(&mut self) -> String {
+        self.identity.settings.clone()
+    }
+}
+
+impl key_value::Host for State {
+    fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, key_value::Error> {
+        let Self { identity, call, .. } = self;
+        let value = call.staged.get(&identity.space, &limits::STORE, &key)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), key_value::Error> {
+        let Self { identity, call, .. } = self;
+        Ok(call
+            .staged
+            .set(&identity.space, &limits::STORE, &key, Some(&value))?)
+    }
+
+    fn delete(&mut self, key: String) -> Result<(), key_value::Error> {
+        let Self { identity, call, .. } = self;
+        Ok(call
+            .staged
+            .set(&identity.space, &limits::STORE, &key, None)?)
+    }
+
+    fn list(
+        &mut self,
+        prefix: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<String>, key_value::Error> {
+        let Self { identity, call, .. } = self;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let after = after.as_deref();
+        Ok(call
+            .staged
+            .list(&identity.space, &limits::STORE, &prefix, after, limit)?)
+    }
+}
+
+impl From<KeyError> for key_value::Error {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::InvalidKey(limit) => Self::InvalidKey(number(limit)),
+            KeyError::ValueTooLarge(limit) => Self::ValueTooLarge(number(limit)),
+            KeyError::QuotaExceeded(text) => Self::QuotaExceeded(text),
+        }
+    }
+}
+
+impl events::Host for State {
+    fn publish(&mut self, topic: String, payload: String) -> Result<(), events::Error> {
+        let Self { identity, call, .. } = self;
+        let room = call.room.as_ref().map_or("", RoomId::as_str);
+        Ok(call
+            .staged
+            .publish(&identity.space, &limits::STORE, room, &topic, &payload)?)
+    }
+}
+
+impl From<PublishError> for events::Error {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::InvalidTopic => Self::InvalidTopic,
+            PublishError::InvalidPayload(text) => Self::InvalidPayload(text),
+            PublishError::QuotaExceeded(limit) => Self::QuotaExceeded(number(limit)),
+        }
+    }
+}
+
+impl metrics::Host for State {
+    fn increment(&mut self, name: String, by: u64) {
+        if !self.identity.meters.count(&name, by) && self.identity.complaints.allow() {
+            let plugin = &*self.identity.name;
+            let name = printable(&name, limits::METRIC_NAME);
+            tracing::warn!(plugin, %name, "a counter is dropped: its name is invalid, or there are too many");
+        }
+    }
+}
+
+fn number(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_forge_log_lines_or_write_gigabytes() {
+        assert_eq!(printable("hello", 10), "hello");
+        assert_eq!(
+            printable("a\nERROR forged\u{1b}[2J", 100),
+            "a ERROR forged [2J"
+        );
+        assert_eq!(printable("ääää", 3), "äää…");
+        assert_eq!(printable("", 3), "");
+    }
+
+    #[test]
+    fn memories_are_counted_together_and_refused_over_the_limit() {
+        let mut memory = Memory {
+            used: 0,
+            limit: 100,
+            refused: false,
+        };
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(memory.memory_growing(0, 40, None).unwrap());
+        assert!(!memory.refused);
+        assert!(!memory.memory_growing(60, 61, None).unwrap());
+        assert!(memory.refused);
+    }
+}

@@ -1,0 +1,488 @@
+//! One component, compiled, and its live instances: one call in, one checked output.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use wasmtime::{
+    Store, Trap, UpdateDeadline,
+    component::{Component, Instance as Exports, InstancePre},
+};
+
+use super::{
+    call::{Action, Fact, Hook, Input},
+    engine::Engine,
+    host::{
+        Call, Identity, State, printable,
+        wit::{
+            self,
+            exports::voice_room::plugin::{self as exports, on_command},
+            voice_room::plugin::types::{Decision, Verdict},
+        },
+    },
+    lift, limits, lower,
+    meters::Outcome,
+};
+use crate::{
+    model::{Refusal, RoomId},
+    store::Staged,
+};
+
+/// How long a call may take by the wall clock, in time budgets: a guest that waits, and not
+/// runs, is ended by this.
+pub(super) const WALL_BUDGETS: u32 = 4;
+
+/// Most characters of a trap's description in the log.
+const TRAP_TEXT: usize = 2000;
+
+/// What a call has come to.
+pub(super) struct Output {
+    pub(super) answer: Answer,
+    pub(super) actions: Vec<Action>,
+    pub(super) staged: Staged,
+}
+
+/// What the asker gets.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// To a deciding hook.
+    Verdict(Result<(), Refusal>),
+    /// To a command.
+    Reply(Result<Option<Value>, Refusal>),
+    /// To `describe-room`.
+    Shown(Option<Value>),
+    /// To a fact: nothing.
+    Noted,
+}
+
+/// Why there is no output.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("it trapped: {0}")]
+    Trapped(String),
+    #[error("it was over its time budget")]
+    TimedOut,
+    #[error("it was over its memory limit")]
+    OutOfMemory,
+    #[error("its output is unusable: {0}")]
+    Invalid(String),
+    #[error("it could not answer in time")]
+    Late,
+    #[error("its queue is full")]
+    Overloaded,
+    #[error("it is being restarted after failures")]
+    Down,
+    #[error("what it wrote could not be saved in time")]
+    NotSaved,
+    #[error("the server stops")]
+    Stopped,
+}
+
+impl Failure {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Trapped(_) => Outcome::Trapped,
+            Self::TimedOut => Outcome::TimedOut,
+            Self::OutOfMemory => Outcome::OutOfMemory,
+            Self::Invalid(_) => Outcome::Invalid,
+            Self::Late | Self::Overloaded | Self::Down | Self::NotSaved | Self::Stopped => {
+                Outcome::Unanswered
+            }
+        }
+    }
+}
+
+macro_rules! hooks {
+    ($($hook:ident: $name:ident,)*) => {
+        /// Where the exports are that the component has.
+        struct Found {
+            lifecycle: exports::lifecycle::GuestIndices,
+            $($hook: Option<exports::$hook::GuestIndices>,)*
+        }
+
+        impl Found {
+            fn new(pre: &InstancePre<State>) -> wasmtime::Result<Self> {
+                Ok(Self {
+                    lifecycle: exports::lifecycle::GuestIndices::new(pre)?,
+                    $($hook: if is_exported(pre, Hook::$name) {
+                        Some(exports::$hook::GuestIndices::new(pre)?)
+                    } else {
+                        None
+                    },)*
+                })
+            }
+
+            fn has(&self, hook: Hook) -> bool {
+                match hook {
+                    Hook::Init => true,
+                    $(Hook::$name => self.$hook.is_some(),)*
+                }
+            }
+
+            fn load(&self, store: &mut Store<State>, of: &Exports) -> wasmtime::Result<Hooks> {
+                Ok(Hooks {
+                    $($hook: match &self.$hook {
+                        Some(found) => Some(found.load(&mut *store, of)?),
+                        None => None,
+                    },)*
+                })
+            }
+        }
+
+        /// The hooks of one instance.
+        struct Hooks {
+            $($hook: Option<exports::$hook::Guest>,)*
+        }
+    };
+}
+
+hooks! {
+    before_join: BeforeJoin,
+    on_join: OnJoin,
+    describe_room: DescribeRoom,
+    on_leave: OnLeave,
+    before_produce: BeforeProduce,
+    on_new_producer: OnNewProducer,
+    on_first_rtp: OnFirstRtp,
+    on_producer_closed: OnProducerClosed,
+    speaker_changed: SpeakerChanged,
+    on_command: OnCommand,
+}
+
+fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
+    let interface = format!(
+        "voice-room:plugin/{}@{}",
+        hook.name(),
+        super::load::WIT_VERSION
+    );
+    pre.component().get_export_index(None, &interface).is_some()
+}
+
+/// A compiled component with its limits: what instances are made from.
+pub(super) struct Template {
+    pub(super) identity: Arc<Identity>,
+    pub(super) time_budget: Duration,
+    memory_limit: usize,
+    engine: Arc<Engine>,
+    pre: InstancePre<State>,
+    found: Found,
+}
+
+impl Template {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        component: &Component,
+        identity: Arc<Identity>,
+        memory_limit: usize,
+        time_budget: Duration,
+    ) -> wasmtime::Result<Self> {
+        let pre = engine.linker.instantiate_pre(component)?;
+        let found = Found::new(&pre)?;
+        Ok(Self {
+            identity,
+            time_budget,
+            memory_limit,
+            engine,
+            pre,
+            found,
+        })
+    }
+
+    /// Whether the component has the hook.
+    pub(super) fn has(&self, hook: Hook) -> bool {
+        self.found.has(hook)
+    }
+
+    /// The longest that a caller waits for a call, its time in the queue included.
+    pub(super) fn patience(&self) -> Duration {
+        self.time_budget.saturating_mul(WALL_BUDGETS)
+    }
+
+    /// A fresh instance that has been initialised, and the commands that it answers.
+    pub(super) async fn instantiate(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
+        let making = self.make();
+        match tokio::time::timeout(self.patience(), making).await {
+            Ok(made) => made,
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+
+    async fn make(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
+        let state = State::new(Arc::clone(&self.identity), self.memory_limit);
+        let mut store = Store::new(&self.engine.wasmtime, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(limits::COPIED_OUT);
+        meter_time(&mut store, self.time_budget);
+        begin(&mut store, None);
+        let made = async {
+            let exports = self.pre.instantiate_async(&mut store).await?;
+            let lifecycle = self.found.lifecycle.load(&mut store, &exports)?;
+            let registered = lifecycle.call_init(&mut store).await?;
+            Ok((registered, self.found.load(&mut store, &exports)?))
+        }
+        .await;
+        let (registered, hooks) = match made {
+            Ok(made) => made,
+            Err(error) => return Err(failure(&store, &error)),
+        };
+        let commands = match registered {
+            Ok(registration) => registration.commands,
+            Err(sentence) => {
+                return Err(Failure::Invalid(format!(
+                    "init: {}",
+                    printable(&sentence, limits::MESSAGE)
+                )));
+            }
+        };
+        log_printed(&store);
+        let staged = std::mem::take(&mut store.data_mut().call.staged);
+        drop(self.identity.space.apply(staged));
+        Ok((Box::new(Instance { store, hooks }), commands))
+    }
+}
+
+/// Lets other tasks run at each tick, and ends the guest when it has run for its budget.
+fn meter_time(store: &mut Store<State>, budget: Duration) {
+    store.epoch_deadline_callback(move |mut context| {
+        let State { call, resumed, .. } = context.data_mut();
+        let slice = nanos_since(call.began).saturating_sub(resumed.load(Ordering::Relaxed));
+        call.spent += Duration::from_nanos(slice);
+        if call.spent >= budget {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        let (began, resumed) = (call.began, Arc::clone(resumed));
+        let pause = async move {
+            tokio::task::yield_now().await;
+            resumed.store(nanos_since(began), Ordering::Relaxed);
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(pause)))
+    });
+}
+
+fn nanos_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Prepares the store for one call.
+fn begin(store: &mut Store<State>, room: Option<RoomId>) {
+    let state = store.data_mut();
+    state.call = Call::new(room);
+    state.resumed.store(0, Ordering::Relaxed);
+    // Two, because the first may be over at once: a short call then never has to yield.
+    store.set_epoch_deadline(2);
+}
+
+fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
+    if store.data().memory.refused {
+        return Failure::OutOfMemory;
+    }
+    if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+        return Failure::TimedOut;
+    }
+    let mut text = format!("{error:#}");
+    if let Some(printed) = store.data().printed.take() {
+        text = format!("{printed} ({text})");
+    }
+    Failure::Trapped(printable(&text, TRAP_TEXT).into_owned())
+}
+
+/// Guests print what has no better place.
+fn log_printed(store: &Store<State>) {
+    if let Some(printed) = store.data().printed.take()
+        && store.data().identity.lines.allow()
+    {
+        let plugin = &*store.data().identity.name;
+        let message = printable(&printed, limits::LOG_LINE);
+        tracing::info!(target: "plugin", plugin, "{message}");
+    }
+}
+
+/// A live instance. After a failed call it must not be called again.
+pub(super) struct Instance {
+    store: Store<State>,
+    hooks: Hooks,
+}
+
+impl Instance {
+    /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
+    /// output.
+    pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
+        begin(&mut self.store, Some(input.room().clone()));
+        let called = self.dispatch(input).await;
+        let state = self.store.data();
+        let identity = &state.identity;
+        let result = match called {
+            Ok(Some(raw)) => raw.check(identity),
+            Ok(None) => Err(Failure::Invalid("the hook is not exported".to_owned())),
+            Err(error) => Err(failure(&self.store, &error)),
+        };
+        let outcome = match &result {
+            Ok((Answer::Verdict(Err(_)) | Answer::Reply(Err(_)), _)) => Outcome::Refused,
+            Ok(_) => Outcome::Done,
+            Err(failure) => failure.outcome(),
+        };
+        identity
+            .meters
+            .record(input.hook(), outcome, Some(state.call.began.elapsed()));
+        let (answer, actions) = result?;
+        log_printed(&self.store);
+        let staged = std::mem::take(&mut self.store.data_mut().call.staged);
+        Ok(Output {
+            answer,
+            actions,
+            staged,
+        })
+    }
+
+    async fn dispatch(&mut self, input: &Input) -> wasmtime::Result<Option<Raw>> {
+        let Self { store, hooks } = self;
+        macro_rules! call {
+            ($hook:ident, $method:ident, { $($argument:tt)* }, $raw:expr) => {
+                match &hooks.$hook {
+                    Some(guest) => {
+                        let call = exports::$hook::Call { $($argument)* };
+                        Ok(Some($raw(guest.$method(store, call).await?)))
+                    }
+                    None => Ok(None),
+                }
+            };
+        }
+        match input {
+            Input::BeforeJoin(it) => {
+                let who = lower::Present::new(&it.participant);
+                call!(before_join, call_before_join, {
+                    room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
+                }, Raw::Decision)
+            }
+            Input::DescribeRoom(it) => {
+                let who = lower::Present::new(&it.participant);
+                call!(describe_room, call_describe_room, {
+                    room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
+                }, Raw::Shown)
+            }
+            Input::BeforeProduce(it) => {
+                let who = lower::Present::new(&it.participant);
+                call!(before_produce, call_before_produce, {
+                    room: lower::room(&it.room), participant: who.lend(),
+                    source: lower::source(it.source), codec: lower::codec(&it.codec), at: it.at.0,
+                }, Raw::Decision)
+            }
+            Input::Command {
+                name,
+                payload,
+                call: it,
+            } => {
+                let who = lower::Present::new(&it.participant);
+                call!(on_command, call_on_command, {
+                    room: lower::room(&it.room), participant: who.lend(),
+                    command: name, payload, at: it.at.0,
+                }, Raw::Reply)
+            }
+            Input::Fact(Fact::Joined(it)) => {
+                let who = lower::Present::new(&it.participant);
+                call!(on_join, call_on_join, {
+                    room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
+                }, Raw::Actions)
+            }
+            Input::Fact(Fact::Left {
+                room,
+                participant,
+                reason,
+                at,
+            }) => {
+                let who = lower::Present::new(participant);
+                call!(on_leave, call_on_leave, {
+                    room: lower::room(room), participant: who.lend(), reason, at: at.0,
+                }, Raw::Actions)
+            }
+            Input::Fact(Fact::NewProducer {
+                room,
+                participant,
+                producer,
+                at,
+            }) => {
+                let who = lower::Present::new(participant);
+                let id = lower::IdText::new(producer.id.0);
+                call!(on_new_producer, call_on_new_producer, {
+                    room: lower::room(room), participant: who.lend(),
+                    producer: lower::producer(producer, &id), at: at.0,
+                }, Raw::Actions)
+            }
+            Input::Fact(Fact::FirstRtp {
+                room,
+                participant,
+                producer,
+                at,
+            }) => {
+                let who = lower::Present::new(participant);
+                let id = lower::IdText::new(producer.id.0);
+                call!(on_first_rtp, call_on_first_rtp, {
+                    room: lower::room(room), participant: who.lend(),
+                    producer: lower::producer(producer, &id), at: at.0,
+                }, Raw::Actions)
+            }
+            Input::Fact(Fact::ProducerClosed {
+                room,
+                participant,
+                producer,
+                reason,
+                first_rtp_at,
+                at,
+            }) => {
+                let who = lower::Present::new(participant);
+                let id = lower::IdText::new(producer.id.0);
+                call!(on_producer_closed, call_on_producer_closed, {
+                    room: lower::room(room), participant: who.lend(),
+                    producer: lower::producer(producer, &id), reason,
+                    first_rtp_at: first_rtp_at.map(|at| at.0), at: at.0,
+                }, Raw::Actions)
+            }
+            Input::Fact(Fact::SpeakerChanged { room, speakers, at }) => {
+                let ids = lower::speaker_ids(speakers);
+                let speakers = lower::speakers(speakers, &ids);
+                call!(speaker_changed, call_speaker_changed, {
+                    room: lower::room(room), speakers: &speakers, at: at.0,
+                }, Raw::Actions)
+            }
+        }
+    }
+}
+
+/// What a guest returned, unchecked.
+enum Raw {
+    Decision(Decision),
+    Actions(Vec<wit::voice_room::plugin::types::Action>),
+    Shown(Option<String>),
+    Reply(on_command::Reply),
+}
+
+impl Raw {
+    fn check(self, from: &Identity) -> Result<(Answer, Vec<Action>), Failure> {
+        let invalid = |why: String| Failure::Invalid(why);
+        let json = |text: Option<String>| {
+            text.map(|text| lift::json(&text, limits::PAYLOAD))
+                .transpose()
+                .map_err(invalid)
+        };
+        Ok(match self {
+            Self::Decision(Decision { verdict, actions }) => {
+                let verdict = match verdict {
+                    Verdict::Allow => Ok(()),
+                    Verdict::Refuse(refusal) => Err(lift::refusal(from, refusal)),
+                };
+                (Answer::Verdict(verdict), lift::actions(from, actions))
+            }
+            Self::Actions(actions) => (Answer::Noted, lift::actions(from, actions)),
+            Self::Shown(text) => (Answer::Shown(json(text)?), Vec::new()),
+            Self::Reply(on_command::Reply { answer, actions }) => {
+                let reply = match answer {
+                    on_command::Answer::Done(text) => Ok(json(text)?),
+                    on_command::Answer::Refuse(refusal) => Err(lift::refusal(from, refusal)),
+                };
+                (Answer::Reply(reply), lift::actions(from, actions))
+            }
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! What a plugin may ask for. A guest's output is hostile until it is within these.
+//!
+//! Sizes are in bytes unless they say otherwise.
+
+use crate::store;
+
+/// Largest component file.
+pub(super) const COMPONENT: u64 = 64 << 20;
+
+/// What one call may copy out of the guest, all strings and lists together. Without it, a
+/// list whose million elements are the same megabyte would cost the server a terabyte.
+/// A guest that passes it traps.
+pub(super) const COPIED_OUT: usize = 8 << 20;
+
+/// Resources (streams, pollables) that an instance may hold at once.
+pub(super) const RESOURCES: usize = 256;
+
+/// Actions of one call; those beyond are dropped.
+pub(super) const ACTIONS: usize = 256;
+
+/// Length of an event's name, in characters.
+pub(super) const EVENT_NAME: usize = 64;
+
+/// JSON text of one emitted payload, of a command's answer, and of what a newcomer is shown.
+pub(super) const PAYLOAD: usize = 64 << 10;
+
+/// A kick's reason, in characters; the rest is cut off.
+pub(super) const REASON: usize = 256;
+
+/// A refusal's code, in characters.
+pub(super) const CODE: usize = 64;
+
+/// A refusal's sentence, in characters; the rest is cut off.
+pub(super) const MESSAGE: usize = 512;
+
+/// JSON text of a refusal's details.
+pub(super) const DETAILS: usize = 16 << 10;
+
+/// Commands of one plugin.
+pub(super) const COMMANDS: usize = 64;
+
+/// Log lines of one call; those beyond are dropped.
+pub(super) const LOG_LINES: u32 = 64;
+
+/// One log line, in characters; the rest is cut off.
+pub(super) const LOG_LINE: usize = 1024;
+
+/// What is kept of a guest's standard output and error, for the log.
+pub(super) const STDIO: usize = 4 << 10;
+
+/// Counters of one plugin; those beyond are dropped.
+pub(super) const METRICS: usize = 64;
+
+/// Length of a counter's name, in characters.
+pub(super) const METRIC_NAME: usize = 64;
+
+/// Jobs that may wait for one instance.
+pub(super) const QUEUE: usize = 4096;
+
+/// Of those, how many may be questions, whose askers wait.
+pub(super) const QUEUED_QUESTIONS: usize = 1024;
+
+/// Key-value storage and publishing.
+pub(super) const STORE: store::Limits = store::Limits {
+    // A room id may have 512 bytes, and plugins make keys of it.
+    key: 1024,
+    value: 64 << 10,
+    keys: 100_000,
+    total: 64 << 20,
+    changes: 1024,
+    changed: 1 << 20,
+    listed: 1000,
+    events: 64,
+    payload: 64 << 10,
+    topic: 128,
+};
+
+/// Elements of one table of a guest.
+pub(super) const TABLE_ELEMENTS: usize = 100_000;

@@ -1,0 +1,177 @@
+//! What is counted about one plugin.
+
+use std::{collections::HashMap, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use parking_lot::Mutex;
+
+use super::{call::Hook, limits};
+
+/// One plugin's metrics, looked up once: counting costs an atomic addition.
+pub(super) struct Meters {
+    plugin: String,
+    hooks: [HookMeters; Hook::ALL.len()],
+    /// Facts that no plugin will see.
+    pub(super) dropped: Counter,
+    /// Actions that were invalid or too many.
+    pub(super) actions_dropped: Counter,
+    /// Log lines that were too many.
+    pub(super) log_dropped: Counter,
+    /// Jobs that wait.
+    pub(super) queued: Gauge,
+    /// Instances that had to be replaced.
+    pub(super) replaced: Counter,
+    own: Mutex<HashMap<String, Counter>>,
+}
+
+struct HookMeters {
+    done: Counter,
+    refused: Counter,
+    trapped: Counter,
+    timed_out: Counter,
+    out_of_memory: Counter,
+    invalid: Counter,
+    unanswered: Counter,
+    duration: Histogram,
+}
+
+/// How a call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It allowed, answered or took note.
+    Done,
+    /// It said no.
+    Refused,
+    /// The guest trapped.
+    Trapped,
+    /// The guest was over its time.
+    TimedOut,
+    /// The guest was over its memory.
+    OutOfMemory,
+    /// What it returned cannot be used.
+    Invalid,
+    /// There was no instance, no place in the queue, or no patience left.
+    Unanswered,
+}
+
+impl Meters {
+    pub(super) fn new(plugin: &str) -> Self {
+        let name = || plugin.to_owned();
+        Self {
+            plugin: name(),
+            hooks: Hook::ALL.map(|hook| HookMeters::new(plugin, hook)),
+            dropped: counter!("voice_room_plugin_facts_dropped_total", "plugin" => name()),
+            actions_dropped: counter!("voice_room_plugin_actions_dropped_total", "plugin" => name()),
+            log_dropped: counter!("voice_room_plugin_log_lines_dropped_total", "plugin" => name()),
+            queued: gauge!("voice_room_plugin_queued_calls", "plugin" => name()),
+            replaced: counter!("voice_room_plugin_instances_replaced_total", "plugin" => name()),
+            own: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(super) fn record(&self, hook: Hook, outcome: Outcome, duration: Option<Duration>) {
+        let Some(meters) = self.hooks.get(hook as usize) else {
+            return;
+        };
+        match outcome {
+            Outcome::Done => &meters.done,
+            Outcome::Refused => &meters.refused,
+            Outcome::Trapped => &meters.trapped,
+            Outcome::TimedOut => &meters.timed_out,
+            Outcome::OutOfMemory => &meters.out_of_memory,
+            Outcome::Invalid => &meters.invalid,
+            Outcome::Unanswered => &meters.unanswered,
+        }
+        .increment(1);
+        if let Some(duration) = duration {
+            meters.duration.record(duration);
+        }
+    }
+
+    /// Increments a counter of the plugin's own. Whether it has it.
+    pub(super) fn count(&self, name: &str, by: u64) -> bool {
+        let mut own = self.own.lock();
+        if let Some(counter) = own.get(name) {
+            counter.increment(by);
+            return true;
+        }
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        let valid = (1..=limits::METRIC_NAME).contains(&name.len()) && name.bytes().all(allowed);
+        if !valid || own.len() >= limits::METRICS {
+            return false;
+        }
+        let counter = counter!(
+            "voice_room_plugin_custom_total",
+            "plugin" => self.plugin.clone(),
+            "name" => name.to_owned()
+        );
+        counter.increment(by);
+        own.insert(name.to_owned(), counter);
+        true
+    }
+}
+
+impl HookMeters {
+    fn new(plugin: &str, hook: Hook) -> Self {
+        let calls = |outcome: &'static str| {
+            counter!(
+                "voice_room_plugin_calls_total",
+                "plugin" => plugin.to_owned(),
+                "hook" => hook.name(),
+                "outcome" => outcome
+            )
+        };
+        Self {
+            done: calls("done"),
+            refused: calls("refused"),
+            trapped: calls("trapped"),
+            timed_out: calls("timed_out"),
+            out_of_memory: calls("out_of_memory"),
+            invalid: calls("invalid"),
+            unanswered: calls("unanswered"),
+            duration: histogram!(
+                "voice_room_plugin_call_seconds",
+                "plugin" => plugin.to_owned(),
+                "hook" => hook.name()
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_cannot_fill_the_metrics_page_with_names() {
+        let meters = Meters::new("flood");
+        for n in 0..limits::METRICS {
+            assert!(meters.count(&format!("counter_{n}"), 1));
+        }
+        assert!(!meters.count("one_more", 1));
+        assert!(meters.count("counter_0", 1));
+    }
+
+    #[test]
+    fn names_of_counters_are_checked() {
+        let meters = Meters::new("names");
+        assert!(meters.count("warned_2", 1));
+        for name in [
+            "",
+            "Upper",
+            "with space",
+            "with\"quote",
+            "ä",
+            &"x".repeat(65),
+        ] {
+            assert!(!meters.count(name, 1), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_hook_is_where_its_number_points() {
+        for (place, hook) in Hook::ALL.into_iter().enumerate() {
+            assert_eq!(hook as usize, place);
+        }
+    }
+}

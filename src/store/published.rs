@@ -1,0 +1,173 @@
+//! The file of published events: JSON objects, one a line, appended and never changed.
+
+use std::{
+    collections::HashSet,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+/// How far back the end of the last whole line is looked for at a time, in bytes.
+const STEP: u64 = 64 * 1024;
+
+pub(super) struct Published {
+    path: PathBuf,
+    /// `None` after an error, until the file could be opened anew.
+    file: Option<File>,
+}
+
+impl Published {
+    /// Opens or creates the file. A last line that a crash has torn is moved to a file
+    /// beside it.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        let file = open_whole(&path)?;
+        Ok(Self {
+            path,
+            file: Some(file),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends the lines and brings them to the disk. After an error any number of them may
+    /// be in the file: see [`Self::without_present`].
+    pub(super) fn append<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => open_whole(&self.path)?,
+        };
+        let mut text = Vec::new();
+        for line in lines {
+            text.extend_from_slice(line);
+            text.push(b'\n');
+        }
+        file.write_all(&text)?;
+        file.sync_data()?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Which of the lines, the latest that were to be appended, the file does not have.
+    pub(super) fn without_present<T: AsRef<[u8]>>(&self, lines: Vec<T>) -> io::Result<Vec<T>> {
+        let sizes = lines.iter().map(|line| line.as_ref().len() as u64 + 1);
+        let reach: u64 = sizes.sum();
+        let mut file = File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(reach)))?;
+        let mut tail = Vec::new();
+        file.take(reach).read_to_end(&mut tail)?;
+        let present: HashSet<&[u8]> = tail.split(|&byte| byte == b'\n').collect();
+        Ok(lines
+            .into_iter()
+            .filter(|line| !present.contains(line.as_ref()))
+            .collect())
+    }
+}
+
+fn open_whole(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        let length = file.seek(SeekFrom::End(0))?;
+        let whole = end_of_last_line(&mut file, length)?;
+        if whole < length {
+            move_torn(path, &mut file, whole, length)?;
+        }
+        file.seek(SeekFrom::End(0))?;
+    }
+    Ok(file)
+}
+
+fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
+    let mut end = length;
+    let mut chunk = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        file.seek(SeekFrom::Start(start))?;
+        chunk.clear();
+        Read::by_ref(file)
+            .take(end - start)
+            .read_to_end(&mut chunk)?;
+        if let Some(position) = chunk.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + position as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+fn move_torn(path: &Path, file: &mut File, whole: u64, length: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(whole))?;
+    let mut torn = Vec::new();
+    file.read_to_end(&mut torn)?;
+    torn.push(b'\n');
+    let mut name = path.as_os_str().to_owned();
+    name.push(".torn");
+    let aside = PathBuf::from(name);
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&aside)?
+        .write_all(&torn)?;
+    file.set_len(whole)?;
+    file.sync_data()?;
+    tracing::warn!(
+        file = %path.display(),
+        aside = %aside.display(),
+        bytes = length - whole,
+        "the last line of the published events was torn by a crash and is moved aside; \
+         its event is still in the outbox and is appended again"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines<'a>(of: &'a [&str]) -> impl Iterator<Item = &'a [u8]> {
+        of.iter().map(|line| line.as_bytes())
+    }
+
+    #[test]
+    fn a_torn_last_line_is_moved_aside_and_whole_lines_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("published.jsonl");
+        std::fs::write(&path, "{\"a\":1}\n{\"b\":2}\n{\"c\":").unwrap();
+        let mut published = Published::open(path.clone()).unwrap();
+        published.append(lines(&["{\"d\":4}"])).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"a\":1}\n{\"b\":2}\n{\"d\":4}\n");
+        let torn = std::fs::read_to_string(dir.path().join("published.jsonl.torn")).unwrap();
+        assert_eq!(torn, "{\"c\":\n");
+    }
+
+    #[test]
+    fn a_torn_line_longer_than_a_step_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("published.jsonl");
+        let torn = "x".repeat(usize::try_from(STEP).unwrap() * 3);
+        std::fs::write(&path, format!("{{}}\n{torn}")).unwrap();
+        drop(Published::open(path.clone()).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+    }
+
+    #[test]
+    fn lines_that_the_file_has_are_not_appended_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut published = Published::open(dir.path().join("published.jsonl")).unwrap();
+        published
+            .append(lines(&["{\"a\":1}", "{\"b\":2}"]))
+            .unwrap();
+        let left = published
+            .without_present(vec!["{\"b\":2}", "{\"c\":3}"])
+            .unwrap();
+        assert_eq!(left, ["{\"c\":3}"]);
+    }
+}
