@@ -89,9 +89,21 @@ pub struct PluginProblem {
 
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (n, PluginProblem { plugin, file, problem }) in self.problems.iter().enumerate() {
+        for (
+            n,
+            PluginProblem {
+                plugin,
+                file,
+                problem,
+            },
+        ) in self.problems.iter().enumerate()
+        {
             let separator = if n == 0 { "" } else { "\n" };
-            write!(f, "{separator}plugin `{plugin}` ({}) {problem}", file.display())?;
+            write!(
+                f,
+                "{separator}plugin `{plugin}` ({}) {problem}",
+                file.display()
+            )?;
         }
         Ok(())
     }
@@ -145,9 +157,11 @@ impl PluginHost {
     pub async fn load(plugins: &[PluginConfig], store: &Store) -> Result<Self, LoadError> {
         let instances = plugins.iter().map(|plugin| plugin.instances.max(1)).sum();
         let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
-            problems: plugins.iter().take(1).map(|plugin| {
-                plugin.problem(format!("cannot be run on this machine: {error:#}"))
-            }).collect(),
+            problems: plugins
+                .iter()
+                .take(1)
+                .map(|plugin| plugin.problem(format!("cannot be run on this machine: {error:#}")))
+                .collect(),
         })?;
         let (engine, carry_out) = (Arc::new(engine), Arc::new(CarryOut::default()));
         let mut loaded = Vec::with_capacity(plugins.len());
@@ -166,9 +180,9 @@ impl PluginHost {
                             && other != loaded.len()
                         {
                             let other = plugins.get(other).map_or("", |other| &other.name);
-                            problems.push(config.problem(format!(
-                                "registers `{command}`, as `{other}` does"
-                            )));
+                            problems.push(
+                                config.problem(format!("registers `{command}`, as `{other}` does")),
+                            );
                         }
                     }
                     loaded.push(plugin);
@@ -180,7 +194,14 @@ impl PluginHost {
             return Err(LoadError { problems });
         }
         let hasher = RandomState::new();
-        Ok(Self { shared: Arc::new(Shared { plugins: loaded, commands, carry_out, hasher }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                plugins: loaded,
+                commands,
+                carry_out,
+                hasher,
+            }),
+        })
     }
 
     /// Says where actions go, once, before the first call. The closure must not block: the
@@ -200,7 +221,8 @@ impl PluginHost {
     ///
     /// The first refusal.
     pub async fn before_join(&self, call: JoinCall) -> Result<(), Refusal> {
-        self.decide(Input::BeforeJoin(call), |policies| policies.before_join).await
+        self.decide(Input::BeforeJoin(call), |policies| policies.before_join)
+            .await
     }
 
     /// Asks every plugin in order whether the participant may send.
@@ -209,7 +231,10 @@ impl PluginHost {
     ///
     /// The first refusal.
     pub async fn before_produce(&self, call: ProduceCall) -> Result<(), Refusal> {
-        self.decide(Input::BeforeProduce(call), |policies| policies.before_produce).await
+        self.decide(Input::BeforeProduce(call), |policies| {
+            policies.before_produce
+        })
+        .await
     }
 
     async fn decide(
@@ -258,7 +283,11 @@ impl PluginHost {
     ) -> Option<Result<Option<Value>, Refusal>> {
         let plugin = self.shared.plugins.get(*self.shared.commands.get(name)?)?;
         let payload = call.payload.to_string();
-        let input = Arc::new(Input::Command { name: name.to_owned(), payload, call });
+        let input = Arc::new(Input::Command {
+            name: name.to_owned(),
+            payload,
+            call,
+        });
         Some(match self.ask(plugin, &input).await {
             Ok(Answer::Reply(reply)) => reply,
             Ok(_) => Ok(None),
@@ -295,12 +324,19 @@ impl PluginHost {
         let in_time = tokio::time::timeout(limit, drained).await.is_ok();
         let lost: usize = lanes().map(|lane| lane.stop()).sum();
         if !in_time {
-            tracing::error!(lost, ?limit, "plugins have not taken all facts before the stop");
+            tracing::error!(
+                lost,
+                ?limit,
+                "plugins have not taken all facts before the stop"
+            );
         }
     }
 
     fn with_hook(&self, hook: Hook) -> impl Iterator<Item = &Plugin> {
-        self.shared.plugins.iter().filter(move |plugin| plugin.template.has(hook))
+        self.shared
+            .plugins
+            .iter()
+            .filter(move |plugin| plugin.template.has(hook))
     }
 
     fn lane<'a>(&self, plugin: &'a Plugin, room: &RoomId) -> Option<&'a Arc<Lane>> {
@@ -324,7 +360,9 @@ impl PluginHost {
         };
         if failure.outcome() == Outcome::Unanswered {
             let identity = &plugin.template.identity;
-            identity.meters.record(input.hook(), Outcome::Unanswered, None);
+            identity
+                .meters
+                .record(input.hook(), Outcome::Unanswered, None);
             if identity.complaints.allow() {
                 let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
                 tracing::error!(plugin, hook, %room, %failure, "a plugin gave no answer");
@@ -344,7 +382,11 @@ impl Drop for Shared {
 
 impl PluginConfig {
     fn problem(&self, problem: String) -> PluginProblem {
-        PluginProblem { plugin: self.name.clone(), file: self.path.clone(), problem }
+        PluginProblem {
+            plugin: self.name.clone(),
+            file: self.path.clone(),
+            problem,
+        }
     }
 }
 
@@ -368,7 +410,11 @@ impl Plugin {
             let (engine, config) = (Arc::clone(engine), config.clone());
             move || load::template(&engine, &config, identity)
         });
-        let template = Arc::new(compiling.await.map_err(|error| format!("cannot be compiled: {error}"))??);
+        let template = Arc::new(
+            compiling
+                .await
+                .map_err(|error| format!("cannot be compiled: {error}"))??,
+        );
         let mut lanes = Vec::new();
         let mut commands = Vec::new();
         for _ in 0..config.instances.max(1) {
@@ -378,7 +424,11 @@ impl Plugin {
                 .map_err(|failure| format!("does not start: {failure}"))?;
             load::check_commands(&template, &registered)?;
             commands = registered;
-            lanes.push(Lane::new(Arc::clone(&template), Arc::clone(carry_out), instance));
+            lanes.push(Lane::new(
+                Arc::clone(&template),
+                Arc::clone(carry_out),
+                instance,
+            ));
         }
         tracing::info!(
             plugin = config.name,
@@ -388,7 +438,14 @@ impl Plugin {
             took = ?began.elapsed(),
             "plugin loaded"
         );
-        Ok((Self { template, on_failure: config.on_failure, lanes }, commands))
+        Ok((
+            Self {
+                template,
+                on_failure: config.on_failure,
+                lanes,
+            },
+            commands,
+        ))
     }
 
     fn name(&self) -> &Arc<str> {

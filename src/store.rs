@@ -94,8 +94,10 @@ impl Store {
     ///
     /// If the directory cannot be used, or another server uses it.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(data_dir)
-            .map_err(|source| StoreError::File { path: data_dir.to_owned(), source })?;
+        std::fs::create_dir_all(data_dir).map_err(|source| StoreError::File {
+            path: data_dir.to_owned(),
+            source,
+        })?;
         let (disk, loaded) = Disk::open(data_dir)?;
         let backlog = Arc::new(Backlog::default());
         let (progress_in, progress) = watch::channel(Progress::default());
@@ -120,7 +122,9 @@ impl Store {
             progress,
             writer: Some(writer),
         };
-        Ok(Self { open: Arc::new(open) })
+        Ok(Self {
+            open: Arc::new(open),
+        })
     }
 
     /// The keys of one owner, and its voice in the published events.
@@ -175,4 +179,4 @@ impl Drop for Open {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

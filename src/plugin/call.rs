@@ -203,7 +203,11 @@ pub(super) enum Input {
     BeforeJoin(JoinCall),
     DescribeRoom(JoinCall),
     BeforeProduce(ProduceCall),
-    Command { name: String, payload: String, call: CommandCall },
+    Command {
+        name: String,
+        payload: String,
+        call: CommandCall,
+    },
     Fact(Fact),
 }
 

@@ -9,8 +9,7 @@ use std::{
 
 use wasmtime::{
     Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy,
-    PoolingAllocationConfig,
-    component::Linker,
+    PoolingAllocationConfig, component::Linker,
 };
 
 use super::{
@@ -44,11 +43,17 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         host::link(&mut linker)?;
         let (ticker, stop) = mpsc::channel();
-        thread::Builder::new().name("plugin-ticker".to_owned()).spawn({
-            let wasmtime = wasmtime.clone();
-            move || tick(&wasmtime, &stop)
-        })?;
-        Ok(Self { wasmtime, linker, _ticker: ticker })
+        thread::Builder::new()
+            .name("plugin-ticker".to_owned())
+            .spawn({
+                let wasmtime = wasmtime.clone();
+                move || tick(&wasmtime, &stop)
+            })?;
+        Ok(Self {
+            wasmtime,
+            linker,
+            _ticker: ticker,
+        })
     }
 }
 
@@ -90,7 +95,9 @@ fn absolute(path: &Path) -> std::io::Result<std::path::PathBuf> {
 }
 
 fn pool(instances: usize) -> PoolingAllocationConfig {
-    let instances = u32::try_from(instances).unwrap_or(u32::MAX).saturating_add(SPARE);
+    let instances = u32::try_from(instances)
+        .unwrap_or(u32::MAX)
+        .saturating_add(SPARE);
     let parts = instances.saturating_mul(PARTS);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)

@@ -77,7 +77,11 @@ impl State {
         resources.set_max_capacity(limits::RESOURCES);
         Self {
             identity,
-            memory: Memory { used: 0, limit: memory_limit, refused: false },
+            memory: Memory {
+                used: 0,
+                limit: memory_limit,
+                refused: false,
+            },
             call: Call::new(None),
             wasi: wasi::empty(&printed),
             printed,
@@ -99,7 +103,13 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(room: Option<RoomId>) -> Self {
-        Self { staged: Staged::default(), began: Instant::now(), spent: Duration::ZERO, room, lines: 0 }
+        Self {
+            staged: Staged::default(),
+            began: Instant::now(),
+            spent: Duration::ZERO,
+            room,
+            lines: 0,
+        }
     }
 }
 
@@ -139,7 +149,10 @@ impl ResourceLimiter for Memory {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.resources,
+        }
     }
 }
 
@@ -179,7 +192,10 @@ pub(super) fn printable(text: &str, limit: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let kept = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
-    let mut line: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = kept
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if end.is_some() {
         line.push('…');
     }
@@ -201,12 +217,16 @@ impl key_value::Host for State {
 
     fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), key_value::Error> {
         let Self { identity, call, .. } = self;
-        Ok(call.staged.set(&identity.space, &limits::STORE, &key, Some(&value))?)
+        Ok(call
+            .staged
+            .set(&identity.space, &limits::STORE, &key, Some(&value))?)
     }
 
     fn delete(&mut self, key: String) -> Result<(), key_value::Error> {
         let Self { identity, call, .. } = self;
-        Ok(call.staged.set(&identity.space, &limits::STORE, &key, None)?)
+        Ok(call
+            .staged
+            .set(&identity.space, &limits::STORE, &key, None)?)
     }
 
     fn list(
@@ -218,7 +238,9 @@ impl key_value::Host for State {
         let Self { identity, call, .. } = self;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let after = after.as_deref();
-        Ok(call.staged.list(&identity.space, &limits::STORE, &prefix, after, limit)?)
+        Ok(call
+            .staged
+            .list(&identity.space, &limits::STORE, &prefix, after, limit)?)
     }
 }
 
@@ -236,7 +258,9 @@ impl events::Host for State {
     fn publish(&mut self, topic: String, payload: String) -> Result<(), events::Error> {
         let Self { identity, call, .. } = self;
         let room = call.room.as_ref().map_or("", RoomId::as_str);
-        Ok(call.staged.publish(&identity.space, &limits::STORE, room, &topic, &payload)?)
+        Ok(call
+            .staged
+            .publish(&identity.space, &limits::STORE, room, &topic, &payload)?)
     }
 }
 
@@ -271,14 +295,21 @@ mod tests {
     #[test]
     fn a_guest_cannot_forge_log_lines_or_write_gigabytes() {
         assert_eq!(printable("hello", 10), "hello");
-        assert_eq!(printable("a\nERROR forged\u{1b}[2J", 100), "a ERROR forged [2J");
+        assert_eq!(
+            printable("a\nERROR forged\u{1b}[2J", 100),
+            "a ERROR forged [2J"
+        );
         assert_eq!(printable("ääää", 3), "äää…");
         assert_eq!(printable("", 3), "");
     }
 
     #[test]
     fn memories_are_counted_together_and_refused_over_the_limit() {
-        let mut memory = Memory { used: 0, limit: 100, refused: false };
+        let mut memory = Memory {
+            used: 0,
+            limit: 100,
+            refused: false,
+        };
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.refused);

@@ -25,7 +25,10 @@ use super::{
     lift, limits, lower,
     meters::Outcome,
 };
-use crate::{model::{Refusal, RoomId}, store::Staged};
+use crate::{
+    model::{Refusal, RoomId},
+    store::Staged,
+};
 
 /// How long a call may take by the wall clock, in time budgets: a guest that waits, and not
 /// runs, is ended by this.
@@ -149,7 +152,11 @@ hooks! {
 }
 
 fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
-    let interface = format!("voice-room:plugin/{}@{}", hook.name(), super::load::WIT_VERSION);
+    let interface = format!(
+        "voice-room:plugin/{}@{}",
+        hook.name(),
+        super::load::WIT_VERSION
+    );
     pre.component().get_export_index(None, &interface).is_some()
 }
 
@@ -173,7 +180,14 @@ impl Template {
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
-        Ok(Self { identity, time_budget, memory_limit, engine, pre, found })
+        Ok(Self {
+            identity,
+            time_budget,
+            memory_limit,
+            engine,
+            pre,
+            found,
+        })
     }
 
     /// Whether the component has the hook.
@@ -215,7 +229,12 @@ impl Template {
         };
         let commands = match registered {
             Ok(registration) => registration.commands,
-            Err(sentence) => return Err(Failure::Invalid(format!("init: {}", printable(&sentence, limits::MESSAGE)))),
+            Err(sentence) => {
+                return Err(Failure::Invalid(format!(
+                    "init: {}",
+                    printable(&sentence, limits::MESSAGE)
+                )));
+            }
         };
         log_printed(&store);
         let staged = std::mem::take(&mut store.data_mut().call.staged);
@@ -304,11 +323,17 @@ impl Instance {
             Ok(_) => Outcome::Done,
             Err(failure) => failure.outcome(),
         };
-        identity.meters.record(input.hook(), outcome, Some(state.call.began.elapsed()));
+        identity
+            .meters
+            .record(input.hook(), outcome, Some(state.call.began.elapsed()));
         let (answer, actions) = result?;
         log_printed(&self.store);
         let staged = std::mem::take(&mut self.store.data_mut().call.staged);
-        Ok(Output { answer, actions, staged })
+        Ok(Output {
+            answer,
+            actions,
+            staged,
+        })
     }
 
     async fn dispatch(&mut self, input: &Input) -> wasmtime::Result<Option<Raw>> {
@@ -344,7 +369,11 @@ impl Instance {
                     source: lower::source(it.source), codec: lower::codec(&it.codec), at: it.at.0,
                 }, Raw::Decision)
             }
-            Input::Command { name, payload, call: it } => {
+            Input::Command {
+                name,
+                payload,
+                call: it,
+            } => {
                 let who = lower::Present::new(&it.participant);
                 call!(on_command, call_on_command, {
                     room: lower::room(&it.room), participant: who.lend(),
@@ -357,13 +386,23 @@ impl Instance {
                     room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
                 }, Raw::Actions)
             }
-            Input::Fact(Fact::Left { room, participant, reason, at }) => {
+            Input::Fact(Fact::Left {
+                room,
+                participant,
+                reason,
+                at,
+            }) => {
                 let who = lower::Present::new(participant);
                 call!(on_leave, call_on_leave, {
                     room: lower::room(room), participant: who.lend(), reason, at: at.0,
                 }, Raw::Actions)
             }
-            Input::Fact(Fact::NewProducer { room, participant, producer, at }) => {
+            Input::Fact(Fact::NewProducer {
+                room,
+                participant,
+                producer,
+                at,
+            }) => {
                 let who = lower::Present::new(participant);
                 let id = lower::IdText::new(producer.id.0);
                 call!(on_new_producer, call_on_new_producer, {
@@ -371,7 +410,12 @@ impl Instance {
                     producer: lower::producer(producer, &id), at: at.0,
                 }, Raw::Actions)
             }
-            Input::Fact(Fact::FirstRtp { room, participant, producer, at }) => {
+            Input::Fact(Fact::FirstRtp {
+                room,
+                participant,
+                producer,
+                at,
+            }) => {
                 let who = lower::Present::new(participant);
                 let id = lower::IdText::new(producer.id.0);
                 call!(on_first_rtp, call_on_first_rtp, {
@@ -380,7 +424,12 @@ impl Instance {
                 }, Raw::Actions)
             }
             Input::Fact(Fact::ProducerClosed {
-                room, participant, producer, reason, first_rtp_at, at,
+                room,
+                participant,
+                producer,
+                reason,
+                first_rtp_at,
+                at,
             }) => {
                 let who = lower::Present::new(participant);
                 let id = lower::IdText::new(producer.id.0);
@@ -413,7 +462,9 @@ impl Raw {
     fn check(self, from: &Identity) -> Result<(Answer, Vec<Action>), Failure> {
         let invalid = |why: String| Failure::Invalid(why);
         let json = |text: Option<String>| {
-            text.map(|text| lift::json(&text, limits::PAYLOAD)).transpose().map_err(invalid)
+            text.map(|text| lift::json(&text, limits::PAYLOAD))
+                .transpose()
+                .map_err(invalid)
         };
         Ok(match self {
             Self::Decision(Decision { verdict, actions }) => {

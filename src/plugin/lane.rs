@@ -71,7 +71,11 @@ enum Slot {
 
 enum Job {
     Fact(Arc<Input>),
-    Question { input: Arc<Input>, claim: Claim, reply: oneshot::Sender<Reply> },
+    Question {
+        input: Arc<Input>,
+        claim: Claim,
+        reply: oneshot::Sender<Reply>,
+    },
 }
 
 /// Decides whether a call counts: the lane claims it to carry it out, or the asker, out of
@@ -101,7 +105,13 @@ impl Lane {
         };
         let runtime = Handle::current();
         let (state, idle) = (Mutex::new(state), Notify::new());
-        Arc::new(Self { template, carry_out, runtime, state, idle })
+        Arc::new(Self {
+            template,
+            carry_out,
+            runtime,
+            state,
+            idle,
+        })
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -150,7 +160,11 @@ impl Lane {
                 let (reply, answered) = oneshot::channel();
                 let claim = Claim::default();
                 let input = Arc::clone(input);
-                state.push(Job::Question { input, claim: claim.clone(), reply });
+                state.push(Job::Question {
+                    input,
+                    claim: claim.clone(),
+                    reply,
+                });
                 self.template.identity.meters.queued.increment(1);
                 Ok(Entrance::Queued(claim, answered))
             }
@@ -211,7 +225,8 @@ impl Lane {
                 meters.queued.decrement(1);
             } else {
                 drop(state);
-                if input.hook() != Hook::SpeakerChanged && self.template.identity.complaints.allow() {
+                if input.hook() != Hook::SpeakerChanged && self.template.identity.complaints.allow()
+                {
                     let plugin = &*self.template.identity.name;
                     let (hook, room) = (input.hook().name(), input.room());
                     tracing::error!(plugin, hook, %room, "the plugin's queue is full: it will not learn of this");
@@ -256,7 +271,9 @@ impl Lane {
         state.speaker_changes = 0;
         drop(state);
         let meters = &self.template.identity.meters;
-        meters.queued.decrement(u32::try_from(queue.len()).unwrap_or(u32::MAX));
+        meters
+            .queued
+            .decrement(u32::try_from(queue.len()).unwrap_or(u32::MAX));
         let mut lost = 0;
         for job in queue {
             match job {
@@ -296,7 +313,9 @@ impl LaneState {
         }
         let is_change =
             |job: &Job| matches!(job, Job::Fact(input) if input.hook() == Hook::SpeakerChanged);
-        let Some(place) = self.queue.iter().position(is_change) else { return false };
+        let Some(place) = self.queue.iter().position(is_change) else {
+            return false;
+        };
         self.queue.remove(place);
         self.speaker_changes -= 1;
         true
@@ -320,7 +339,11 @@ struct Turn {
 
 impl Turn {
     fn new(lane: &Arc<Lane>, instance: Option<Box<Instance>>) -> Self {
-        Self { lane: Arc::clone(lane), instance, last: false }
+        Self {
+            lane: Arc::clone(lane),
+            instance,
+            last: false,
+        }
     }
 
     /// One call. If this future is dropped, the instance goes with it.
@@ -341,7 +364,9 @@ impl Turn {
         let identity = &self.lane.template.identity;
         let saved = identity.space.apply(output.staged);
         if !output.actions.is_empty() {
-            self.lane.carry_out.call(input.room(), &identity.name, output.actions);
+            self.lane
+                .carry_out
+                .call(input.room(), &identity.name, output.actions);
         }
         (output.answer, saved)
     }
@@ -385,9 +410,13 @@ impl Turn {
                     return;
                 }
             }
-            let Some(job) = lane.state.lock().pop() else { return };
+            let Some(job) = lane.state.lock().pop() else {
+                return;
+            };
             lane.template.identity.meters.queued.decrement(1);
-            let Some(turn) = self.job(job).await else { return };
+            let Some(turn) = self.job(job).await else {
+                return;
+            };
             self = turn;
             if began.elapsed() > TURN {
                 tokio::task::yield_now().await;
@@ -409,7 +438,11 @@ impl Turn {
                 Some(turn)
             }
             Job::Question { reply, .. } if reply.is_closed() => Some(self),
-            Job::Question { input, claim, reply } => {
+            Job::Question {
+                input,
+                claim,
+                reply,
+            } => {
                 let run = self.run(Arc::clone(&input));
                 match lane.bounded(&input, run).await {
                     Ok((turn, result)) => Some(turn.answer(&input, result, &claim, reply)),

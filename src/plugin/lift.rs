@@ -14,8 +14,17 @@ use crate::model::{Refusal, UserId};
 
 /// Namespaces of the server's own events, which no plugin may emit or answer.
 const RESERVED: [&str; 11] = [
-    "audio", "auth", "connect", "consumer", "disconnect", "error", "producer", "room", "server",
-    "speaker", "transport",
+    "audio",
+    "auth",
+    "connect",
+    "consumer",
+    "disconnect",
+    "error",
+    "producer",
+    "room",
+    "server",
+    "speaker",
+    "transport",
 ];
 
 /// Whether a plugin may emit an event of this name, or answer a command of this name.
@@ -23,13 +32,18 @@ const RESERVED: [&str; 11] = [
 /// It has a namespace (`seat:take`), so that it cannot be an event of a transport library
 /// or of a face of the server, none of which have one; and the namespace is not the core's.
 pub(super) fn is_plugin_event(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.');
-    let Some((namespace, rest)) = name.split_once(':') else { return false };
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.');
+    let Some((namespace, rest)) = name.split_once(':') else {
+        return false;
+    };
     name.len() <= limits::EVENT_NAME
         && name.bytes().all(allowed)
         && !namespace.is_empty()
         && !rest.is_empty()
-        && !RESERVED.iter().any(|reserved| namespace.eq_ignore_ascii_case(reserved))
+        && !RESERVED
+            .iter()
+            .any(|reserved| namespace.eq_ignore_ascii_case(reserved))
 }
 
 /// The actions that can be handed on. The others are dropped, counted and, at a bounded
@@ -48,7 +62,10 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
         }
     }
     if asked > limits::ACTIONS {
-        problem = Some(format!("one call asks for {asked}; {} are the limit", limits::ACTIONS));
+        problem = Some(format!(
+            "one call asks for {asked}; {} are the limit",
+            limits::ACTIONS
+        ));
     }
     if let Some(problem) = problem {
         let dropped = asked - checked.len();
@@ -63,13 +80,29 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
 
 fn action(action: wit::Action) -> Result<Action, String> {
     Ok(match action {
-        wit::Action::EmitToUser(wit::UserEvent { user_id, event, payload }) => {
+        wit::Action::EmitToUser(wit::UserEvent {
+            user_id,
+            event,
+            payload,
+        }) => {
             let (event, payload) = emitted(event, &payload)?;
-            Action::EmitToUser { user: UserId(user_id), event, payload }
+            Action::EmitToUser {
+                user: UserId(user_id),
+                event,
+                payload,
+            }
         }
-        wit::Action::EmitToRoom(wit::RoomEvent { event, payload, except }) => {
+        wit::Action::EmitToRoom(wit::RoomEvent {
+            event,
+            payload,
+            except,
+        }) => {
             let (event, payload) = emitted(event, &payload)?;
-            Action::EmitToRoom { event, payload, except: except.map(UserId) }
+            Action::EmitToRoom {
+                event,
+                payload,
+                except: except.map(UserId),
+            }
         }
         wit::Action::Mute(whose) => Action::Mute(target(&whose)?),
         wit::Action::Unmute(whose) => Action::Unmute(target(&whose)?),
@@ -83,7 +116,10 @@ fn action(action: wit::Action) -> Result<Action, String> {
 
 fn emitted(event: String, payload: &str) -> Result<(String, Value), String> {
     if !is_plugin_event(&event) {
-        return Err(format!("`{}` is no event name for plugins", printable(&event, limits::EVENT_NAME)));
+        return Err(format!(
+            "`{}` is no event name for plugins",
+            printable(&event, limits::EVENT_NAME)
+        ));
     }
     let payload = json(payload, limits::PAYLOAD).map_err(|why| format!("`{event}`: {why}"))?;
     Ok((event, payload))
@@ -94,7 +130,10 @@ fn target(whose: &wit::Target) -> Result<Target, String> {
         wit::Target::User(user) => Ok(Target::User(UserId(*user))),
         wit::Target::Producer(id) => match id.parse() {
             Ok(id) => Ok(Target::Producer(id)),
-            Err(_) => Err(format!("`{}` is no producer id", printable(id, limits::EVENT_NAME))),
+            Err(_) => Err(format!(
+                "`{}` is no producer id",
+                printable(id, limits::EVENT_NAME)
+            )),
         },
     }
 }
@@ -102,14 +141,21 @@ fn target(whose: &wit::Target) -> Result<Target, String> {
 /// A JSON text within the limit.
 pub(super) fn json(text: &str, limit: usize) -> Result<Value, String> {
     if text.len() > limit {
-        return Err(format!("{} bytes of JSON; {limit} are the limit", text.len()));
+        return Err(format!(
+            "{} bytes of JSON; {limit} are the limit",
+            text.len()
+        ));
     }
     serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))
 }
 
 /// A refusal stands even if parts of it are unusable: then those are cut or left out.
 pub(super) fn refusal(from: &Identity, refusal: wit::Refusal) -> Refusal {
-    let wit::Refusal { code, message, details } = refusal;
+    let wit::Refusal {
+        code,
+        message,
+        details,
+    } = refusal;
     let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let code = if (1..=limits::CODE).contains(&code.len()) && code.bytes().all(allowed) {
         code
@@ -133,13 +179,22 @@ pub(super) fn refusal(from: &Identity, refusal: wit::Refusal) -> Refusal {
             None
         }
     });
-    Refusal { code, message, details, plugin: Some(Arc::clone(&from.name)) }
+    Refusal {
+        code,
+        message,
+        details,
+        plugin: Some(Arc::clone(&from.name)),
+    }
 }
 
 fn complain(from: &Identity, problem: &str) {
     if from.complaints.allow() {
         let plugin = &*from.name;
-        tracing::warn!(plugin, problem, "a refusal of a plugin is not as it should be");
+        tracing::warn!(
+            plugin,
+            problem,
+            "a refusal of a plugin is not as it should be"
+        );
     }
 }
 
@@ -149,7 +204,13 @@ mod tests {
 
     #[test]
     fn plugins_have_names_of_their_own() {
-        for name in ["seat:take", "seat:invite:received", "moderation:notice", "a:b", "x-y.z_1:Q"] {
+        for name in [
+            "seat:take",
+            "seat:invite:received",
+            "moderation:notice",
+            "a:b",
+            "x-y.z_1:Q",
+        ] {
             assert!(is_plugin_event(name), "{name}");
         }
     }
@@ -157,14 +218,36 @@ mod tests {
     #[test]
     fn a_plugin_cannot_pose_as_the_server() {
         for name in [
-            "room:closed", "audio:newProducer", "auth:force_disconnect", "server:draining",
-            "speaker:active", "transport:create", "consumer:close", "producer:close",
-            "Room:closed", "ROOM:closed", "connect", "disconnect", "error", "connect_error",
-            "produced", "", ":", "a:", ":a", "nonamespace", "with space:x", "new\nline:x", "ä:x",
+            "room:closed",
+            "audio:newProducer",
+            "auth:force_disconnect",
+            "server:draining",
+            "speaker:active",
+            "transport:create",
+            "consumer:close",
+            "producer:close",
+            "Room:closed",
+            "ROOM:closed",
+            "connect",
+            "disconnect",
+            "error",
+            "connect_error",
+            "produced",
+            "",
+            ":",
+            "a:",
+            ":a",
+            "nonamespace",
+            "with space:x",
+            "new\nline:x",
+            "ä:x",
         ] {
             assert!(!is_plugin_event(name), "{name:?}");
         }
-        assert!(!is_plugin_event(&format!("a:{}", "x".repeat(limits::EVENT_NAME))));
+        assert!(!is_plugin_event(&format!(
+            "a:{}",
+            "x".repeat(limits::EVENT_NAME)
+        )));
     }
 
     #[test]

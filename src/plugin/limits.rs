@@ -62,7 +62,8 @@ pub(super) const QUEUED_QUESTIONS: usize = 1024;
 
 /// Key-value storage and publishing.
 pub(super) const STORE: store::Limits = store::Limits {
-    key: 256,
+    // A room id may have 512 bytes, and plugins make keys of it.
+    key: 1024,
     value: 64 << 10,
     keys: 100_000,
     total: 64 << 20,

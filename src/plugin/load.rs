@@ -4,13 +4,7 @@ use std::{io::Read, path::Path, sync::Arc};
 
 use wasmtime::component::Component;
 
-use super::{
-    call::Hook,
-    engine::Engine,
-    host::Identity,
-    instance::Template,
-    lift, limits,
-};
+use super::{call::Hook, engine::Engine, host::Identity, instance::Template, lift, limits};
 use crate::config::PluginConfig;
 
 /// The contract's version, which the component's imports and exports carry.
@@ -60,8 +54,12 @@ fn check_kind(bytes: &[u8]) -> Result<(), String> {
 
 fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), String> {
     let ty = component.component_type();
-    let imports = ty.imports(&engine.wasmtime).map(|(name, _)| name.to_owned());
-    let exports = ty.exports(&engine.wasmtime).map(|(name, _)| name.to_owned());
+    let imports = ty
+        .imports(&engine.wasmtime)
+        .map(|(name, _)| name.to_owned());
+    let exports = ty
+        .exports(&engine.wasmtime)
+        .map(|(name, _)| name.to_owned());
     let (imports, exports): (Vec<String>, Vec<String>) = (imports.collect(), exports.collect());
     for name in imports.iter().chain(&exports) {
         if let Some(version) = version_of(name)
@@ -81,7 +79,10 @@ fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), String
             return Err(format!("exports `{name}`, which this server does not know"));
         }
     }
-    if !exports.iter().any(|name| interface_of(name) == Some("lifecycle")) {
+    if !exports
+        .iter()
+        .any(|name| interface_of(name) == Some("lifecycle"))
+    {
         return Err(format!(
             "does not export `{PACKAGE}lifecycle@{WIT_VERSION}`, as every plugin must"
         ));
@@ -91,11 +92,16 @@ fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), String
 
 fn interface_of(name: &str) -> Option<&str> {
     let rest = name.strip_prefix(PACKAGE)?;
-    Some(rest.split_once('@').map_or(rest, |(interface, _)| interface))
+    Some(
+        rest.split_once('@')
+            .map_or(rest, |(interface, _)| interface),
+    )
 }
 
 fn version_of(name: &str) -> Option<&str> {
-    name.strip_prefix(PACKAGE)?.split_once('@').map(|(_, version)| version)
+    name.strip_prefix(PACKAGE)?
+        .split_once('@')
+        .map(|(_, version)| version)
 }
 
 /// Versions that differ in the last number only speak with each other.
@@ -108,7 +114,10 @@ fn is_compatible(version: &str) -> bool {
 pub(super) fn check_commands(template: &Template, commands: &[String]) -> Result<(), String> {
     if commands.len() > limits::COMMANDS {
         let limit = limits::COMMANDS;
-        return Err(format!("registers {} commands; {limit} are the limit", commands.len()));
+        return Err(format!(
+            "registers {} commands; {limit} are the limit",
+            commands.len()
+        ));
     }
     if !commands.is_empty() && !template.has(Hook::OnCommand) {
         return Err("registers commands but does not export `on-command`".to_owned());
@@ -129,9 +138,19 @@ mod tests {
     #[test]
     fn what_is_no_component_is_told_by_what_it_is() {
         assert!(check_kind(b"\0asm\x0d\0\x01\0").is_ok());
-        assert!(check_kind(b"\0asm\x01\0\0\0").unwrap_err().contains("wasm32-wasip2"));
-        assert_eq!(check_kind(b"MZ").unwrap_err(), "is not a WebAssembly component");
-        assert_eq!(check_kind(b"").unwrap_err(), "is not a WebAssembly component");
+        assert!(
+            check_kind(b"\0asm\x01\0\0\0")
+                .unwrap_err()
+                .contains("wasm32-wasip2")
+        );
+        assert_eq!(
+            check_kind(b"MZ").unwrap_err(),
+            "is not a WebAssembly component"
+        );
+        assert_eq!(
+            check_kind(b"").unwrap_err(),
+            "is not a WebAssembly component"
+        );
     }
 
     #[test]
@@ -145,7 +164,10 @@ mod tests {
 
     #[test]
     fn interfaces_are_told_from_their_versions() {
-        assert_eq!(interface_of("voice-room:plugin/on-join@0.1.0"), Some("on-join"));
+        assert_eq!(
+            interface_of("voice-room:plugin/on-join@0.1.0"),
+            Some("on-join")
+        );
         assert_eq!(version_of("voice-room:plugin/on-join@0.1.0"), Some("0.1.0"));
         assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
     }

@@ -12,7 +12,10 @@ use super::{
 use crate::model;
 
 pub(super) fn room(room: &RoomView) -> Room<'_> {
-    Room { id: room.id.as_str(), participants: room.participants }
+    Room {
+        id: room.id.as_str(),
+        participants: room.participants,
+    }
 }
 
 pub(super) fn source(source: model::Source) -> Source {
@@ -23,7 +26,11 @@ pub(super) fn source(source: model::Source) -> Source {
 }
 
 pub(super) fn codec(codec: &model::Codec) -> Codec<'_> {
-    Codec { mime_type: &codec.mime_type, clock_rate: codec.clock_rate, channels: codec.channels }
+    Codec {
+        mime_type: &codec.mime_type,
+        clock_rate: codec.clock_rate,
+        channels: codec.channels,
+    }
 }
 
 /// A UUID as text, where it can be borrowed from.
@@ -52,7 +59,11 @@ pub(super) struct Present<'a> {
 impl<'a> Present<'a> {
     pub(super) fn new(view: &'a ParticipantView) -> Self {
         let roles = view.user.roles.iter().map(String::as_str).collect();
-        Self { view, id: IdText::new(view.id.0), roles }
+        Self {
+            view,
+            id: IdText::new(view.id.0),
+            roles,
+        }
     }
 
     pub(super) fn lend(&self) -> Participant<'_> {
@@ -72,12 +83,19 @@ impl<'a> Present<'a> {
 }
 
 pub(super) fn producer<'a>(view: &'a ProducerView, id: &'a IdText) -> Producer<'a> {
-    Producer { id: id.as_str(), source: source(view.source), codec: codec(&view.codec) }
+    Producer {
+        id: id.as_str(),
+        source: source(view.source),
+        codec: codec(&view.codec),
+    }
 }
 
 /// Speakers with their ids as text, which [`speakers`] lends.
 pub(super) fn speaker_ids(views: &[SpeakerView]) -> Vec<IdText> {
-    views.iter().map(|view| IdText::new(view.producer_id.0)).collect()
+    views
+        .iter()
+        .map(|view| IdText::new(view.producer_id.0))
+        .collect()
 }
 
 pub(super) fn speakers<'a>(

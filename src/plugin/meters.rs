@@ -70,7 +70,9 @@ impl Meters {
     }
 
     pub(super) fn record(&self, hook: Hook, outcome: Outcome, duration: Option<Duration>) {
-        let Some(meters) = self.hooks.get(hook as usize) else { return };
+        let Some(meters) = self.hooks.get(hook as usize) else {
+            return;
+        };
         match outcome {
             Outcome::Done => &meters.done,
             Outcome::Refused => &meters.refused,
@@ -154,7 +156,14 @@ mod tests {
     fn names_of_counters_are_checked() {
         let meters = Meters::new("names");
         assert!(meters.count("warned_2", 1));
-        for name in ["", "Upper", "with space", "with\"quote", "ä", &"x".repeat(65)] {
+        for name in [
+            "",
+            "Upper",
+            "with space",
+            "with\"quote",
+            "ä",
+            &"x".repeat(65),
+        ] {
             assert!(!meters.count(name, 1), "{name}");
         }
     }

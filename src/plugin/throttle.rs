@@ -15,7 +15,11 @@ pub(super) struct Throttle {
 
 impl Throttle {
     pub(super) fn new(per_second: u32) -> Self {
-        Self { began: Instant::now(), per_second, state: AtomicU64::new(0) }
+        Self {
+            began: Instant::now(),
+            per_second,
+            state: AtomicU64::new(0),
+        }
     }
 
     /// Whether it may be done now.

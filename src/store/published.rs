@@ -21,7 +21,10 @@ impl Published {
     /// beside it.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let file = open_whole(&path)?;
-        Ok(Self { path, file: Some(file) })
+        Ok(Self {
+            path,
+            file: Some(file),
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -56,13 +59,20 @@ impl Published {
         let mut tail = Vec::new();
         file.take(reach).read_to_end(&mut tail)?;
         let present: HashSet<&[u8]> = tail.split(|&byte| byte == b'\n').collect();
-        Ok(lines.into_iter().filter(|line| !present.contains(line.as_ref())).collect())
+        Ok(lines
+            .into_iter()
+            .filter(|line| !present.contains(line.as_ref()))
+            .collect())
     }
 }
 
 fn open_whole(path: &Path) -> io::Result<File> {
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     if file.metadata()?.is_file() {
         let length = file.seek(SeekFrom::End(0))?;
         let whole = end_of_last_line(&mut file, length)?;
@@ -81,7 +91,9 @@ fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
         let start = end.saturating_sub(STEP);
         file.seek(SeekFrom::Start(start))?;
         chunk.clear();
-        Read::by_ref(file).take(end - start).read_to_end(&mut chunk)?;
+        Read::by_ref(file)
+            .take(end - start)
+            .read_to_end(&mut chunk)?;
         if let Some(position) = chunk.iter().rposition(|&byte| byte == b'\n') {
             return Ok(start + position as u64 + 1);
         }
@@ -98,7 +110,11 @@ fn move_torn(path: &Path, file: &mut File, whole: u64, length: u64) -> io::Resul
     let mut name = path.as_os_str().to_owned();
     name.push(".torn");
     let aside = PathBuf::from(name);
-    OpenOptions::new().create(true).append(true).open(&aside)?.write_all(&torn)?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&aside)?
+        .write_all(&torn)?;
     file.set_len(whole)?;
     file.sync_data()?;
     tracing::warn!(
@@ -146,8 +162,12 @@ mod tests {
     fn lines_that_the_file_has_are_not_appended_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut published = Published::open(dir.path().join("published.jsonl")).unwrap();
-        published.append(lines(&["{\"a\":1}", "{\"b\":2}"])).unwrap();
-        let left = published.without_present(vec!["{\"b\":2}", "{\"c\":3}"]).unwrap();
+        published
+            .append(lines(&["{\"a\":1}", "{\"b\":2}"]))
+            .unwrap();
+        let left = published
+            .without_present(vec!["{\"b\":2}", "{\"c\":3}"])
+            .unwrap();
         assert_eq!(left, ["{\"c\":3}"]);
     }
 }

@@ -94,8 +94,16 @@ impl Space {
         backlog: Arc<Backlog>,
         progress: watch::Receiver<Progress>,
     ) -> Self {
-        let bytes = values.iter().map(|(key, value)| key.len() + value.len()).sum();
-        Self { owner: owner.into(), kept: RwLock::new(Kept { values, bytes }), backlog, progress }
+        let bytes = values
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        Self {
+            owner: owner.into(),
+            kept: RwLock::new(Kept { values, bytes }),
+            backlog,
+            progress,
+        }
     }
 
     /// Number of keys, and bytes of keys and values together.
@@ -122,7 +130,10 @@ impl Space {
                 kept.set(key, change.clone());
             }
         });
-        keys_changed.then(|| Saved { sequence, progress: self.progress.clone() })
+        keys_changed.then(|| Saved {
+            sequence,
+            progress: self.progress.clone(),
+        })
     }
 }
 
@@ -204,7 +215,9 @@ impl Event {
             payload: &self.payload,
         };
         // Strings, numbers and a JSON value always serialise.
-        serde_json::to_vec(&line).unwrap_or_default().into_boxed_slice()
+        serde_json::to_vec(&line)
+            .unwrap_or_default()
+            .into_boxed_slice()
     }
 }
 
@@ -365,7 +378,13 @@ impl Staged {
         let payload = serde_json::from_str(payload)
             .map_err(|error| PublishError::InvalidPayload(error.to_string()))?;
         let (at, id) = (UnixMs::now(), Uuid::now_v7());
-        self.events.push(Event { at, id, room: room.into(), topic: topic.into(), payload });
+        self.events.push(Event {
+            at,
+            id,
+            room: room.into(),
+            topic: topic.into(),
+            payload,
+        });
         Ok(())
     }
 }

@@ -84,16 +84,25 @@ impl Backlog {
     ) -> u64 {
         let mut waiting = self.waiting.lock();
         apply();
-        let Waiting { batch, sequence, .. } = &mut *waiting;
+        let Waiting {
+            batch, sequence, ..
+        } = &mut *waiting;
         *sequence += 1;
         batch.sequence = *sequence;
         for (key, change) in changes {
             let key = (Arc::clone(owner), key.clone());
-            merge(&mut batch.changes, &mut batch.bytes, key, change.clone(), true);
+            merge(
+                &mut batch.changes,
+                &mut batch.bytes,
+                key,
+                change.clone(),
+                true,
+            );
         }
         batch.bytes += lines.iter().map(|line| line.len()).sum::<usize>();
         batch.lines.extend(lines);
-        self.full.store(batch.bytes > BACKLOG_BYTES, Ordering::Relaxed);
+        self.full
+            .store(batch.bytes > BACKLOG_BYTES, Ordering::Relaxed);
         let sequence = *sequence;
         drop(waiting);
         self.arrived.notify_one();
@@ -142,7 +151,8 @@ impl Backlog {
         batch.bytes += failed.lines.iter().map(|line| line.len()).sum::<usize>();
         let newer = std::mem::replace(&mut batch.lines, failed.lines);
         batch.lines.extend(newer);
-        self.full.store(batch.bytes > BACKLOG_BYTES, Ordering::Relaxed);
+        self.full
+            .store(batch.bytes > BACKLOG_BYTES, Ordering::Relaxed);
     }
 
     /// Sleeps, unless the store is stopped meanwhile. Whether it is.
@@ -182,8 +192,11 @@ impl Disk {
         let (loaded, undelivered) =
             load(&database).map_err(|error| database_error(&path, error))?;
         let published_path = data_dir.join("published.jsonl");
-        let published = Published::open(published_path.clone())
-            .map_err(|source| StoreError::File { path: published_path, source })?;
+        let published =
+            Published::open(published_path.clone()).map_err(|source| StoreError::File {
+                path: published_path,
+                source,
+            })?;
         let next_row = undelivered.last().map_or(0, |(row, _)| row + 1);
         let disk = Self {
             path,
@@ -248,7 +261,8 @@ impl Disk {
             self.published.append(missing.into_iter())?;
         } else {
             self.doubtful = true;
-            self.published.append(self.undelivered.iter().map(|(_, line)| &**line))?;
+            self.published
+                .append(self.undelivered.iter().map(|(_, line)| &**line))?;
         }
         self.doubtful = false;
         self.undelivered.clear();
@@ -347,7 +361,11 @@ fn check_format(database: &Database, path: &Path) -> Result<(), StoreError> {
     };
     match read() {
         Ok(FORMAT) => Ok(()),
-        Ok(found) => Err(StoreError::Format { path: path.to_owned(), found, known: FORMAT }),
+        Ok(found) => Err(StoreError::Format {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        }),
         Err(error) => Err(database_error(path, error)),
     }
 }
@@ -372,5 +390,8 @@ fn load(database: &Database) -> Result<(Loaded, Rows), redb::Error> {
 }
 
 fn database_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Database { path: path.to_owned(), source: Box::new(error.into()) }
+    StoreError::Database {
+        path: path.to_owned(),
+        source: Box::new(error.into()),
+    }
 }

@@ -1,0 +1,240 @@
+//! A plugin host with what it needs, and calls to make.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use voice_room::{
+    config::{FailurePolicies, PluginConfig},
+    model::{Codec, ParticipantId, ProducerId, Refusal, RoomId, Source, UnixMs, User, UserId},
+    plugin::{
+        Action, CommandCall, Fact, JoinCall, LoadError, ParticipantView, PluginHost, ProduceCall,
+        ProducerView, RoomView,
+    },
+    store::Store,
+};
+
+/// One generous limit for everything that is awaited.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A component that `make plugins` has built.
+pub(super) fn component(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target")
+        .join(path);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make plugins` first",
+        path.display()
+    );
+    path
+}
+
+/// The fixture guest with these settings, and nothing that is slow.
+pub(super) fn fixture(settings: &Value) -> PluginConfig {
+    PluginConfig {
+        name: "fixture".to_owned(),
+        path: component("plugins-test/fixture-plugin.wasm"),
+        instances: 1,
+        memory_limit: 16 << 20,
+        time_budget: Duration::from_millis(50),
+        on_failure: FailurePolicies::default(),
+        settings: settings.clone(),
+    }
+}
+
+/// The fixture guest, of which `hook` behaves so in rooms that begin with `bad`.
+pub(super) fn bad(hook: &str, behaviour: &str) -> PluginConfig {
+    fixture(&json!({ "hooks": { hook: behaviour }, "when": "bad" }))
+}
+
+/// One of the product's plugins.
+pub(super) fn standard(name: &str, settings: Value) -> PluginConfig {
+    PluginConfig {
+        name: name.to_owned(),
+        path: component(&format!("plugins/{name}.wasm")),
+        settings,
+        ..fixture(&Value::Null)
+    }
+}
+
+pub(super) type Carried = Arc<Mutex<Vec<(String, String, Action)>>>;
+
+/// A host on a data directory of its own, which remembers all actions.
+pub(super) struct Rig {
+    pub(super) host: PluginHost,
+    pub(super) store: Store,
+    pub(super) carried: Carried,
+    pub(super) dir: TempDir,
+}
+
+impl Rig {
+    pub(super) async fn new(plugins: &[PluginConfig]) -> Self {
+        Self::load(plugins)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(super) async fn load(plugins: &[PluginConfig]) -> Result<Self, LoadError> {
+        Self::load_in(tempfile::tempdir().unwrap(), plugins).await
+    }
+
+    pub(super) async fn load_in(dir: TempDir, plugins: &[PluginConfig]) -> Result<Self, LoadError> {
+        let store = Store::open(dir.path()).unwrap();
+        let host = PluginHost::load(plugins, &store).await?;
+        let carried = Carried::default();
+        host.set_carry_out({
+            let carried = Arc::clone(&carried);
+            move |room, plugin, actions| {
+                let mut carried = carried.lock();
+                for action in actions {
+                    carried.push((room.to_string(), plugin.to_string(), action));
+                }
+            }
+        });
+        Ok(Self {
+            host,
+            store,
+            carried,
+            dir,
+        })
+    }
+
+    /// Closes everything and opens it again, as a restart does.
+    pub(super) async fn restart(self, plugins: &[PluginConfig]) -> Self {
+        let Self {
+            host, store, dir, ..
+        } = self;
+        host.shutdown(LIMIT).await;
+        drop((host, store));
+        Self::load_in(dir, plugins)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Has the fixture answer a command in a room.
+    pub(super) async fn command(
+        &self,
+        room: &str,
+        name: &str,
+        payload: Value,
+    ) -> Result<Option<Value>, Refusal> {
+        let call = self.host.command(name, command(room, 1, payload));
+        let reply = tokio::time::timeout(LIMIT, call)
+            .await
+            .expect("an answer within the limit");
+        reply.unwrap_or_else(|| panic!("no plugin answers `{name}`"))
+    }
+
+    /// A command's data, where it succeeds.
+    pub(super) async fn data(&self, room: &str, name: &str, payload: Value) -> Value {
+        match self.command(room, name, payload).await {
+            Ok(data) => data.unwrap_or_default(),
+            Err(refusal) => panic!("{name}: {refusal:?}"),
+        }
+    }
+
+    /// What the fixture was told of a room, in order.
+    pub(super) async fn history(&self, room: &str) -> Vec<String> {
+        let data = self.data(room, "fixture:history", json!({})).await;
+        serde_json::from_value(data["history"].clone()).unwrap()
+    }
+
+    /// The lines of published events.
+    pub(super) async fn published(&self) -> Vec<Value> {
+        self.store.flush(LIMIT).await.unwrap();
+        let text = std::fs::read_to_string(self.dir.path().join("published.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Takes the actions so far.
+    pub(super) fn take_actions(&self) -> Vec<Action> {
+        self.carried
+            .lock()
+            .drain(..)
+            .map(|(_, _, action)| action)
+            .collect()
+    }
+}
+
+pub(super) fn room(id: &str) -> RoomView {
+    RoomView {
+        id: RoomId::new(id).unwrap(),
+        participants: 1,
+    }
+}
+
+pub(super) fn participant(user: u64) -> ParticipantView {
+    let user = User {
+        id: UserId(user),
+        name: Some("Ada".to_owned()),
+        avatar: None,
+        roles: vec!["moderator".to_owned()],
+        claims: "{\"plan\":\"pro\"}".to_owned(),
+    };
+    ParticipantView {
+        id: ParticipantId::random(),
+        user: Arc::new(user),
+        connections: 1,
+    }
+}
+
+pub(super) fn opus() -> Codec {
+    Codec {
+        mime_type: "audio/opus".to_owned(),
+        clock_rate: 48_000,
+        channels: 2,
+    }
+}
+
+pub(super) fn join(room: &str, user: u64) -> JoinCall {
+    JoinCall {
+        room: self::room(room),
+        participant: participant(user),
+        at: UnixMs::now(),
+    }
+}
+
+pub(super) fn produce(room: &str, user: u64) -> ProduceCall {
+    ProduceCall {
+        room: self::room(room),
+        participant: participant(user),
+        source: Source::Mic,
+        codec: opus(),
+        at: UnixMs::now(),
+    }
+}
+
+pub(super) fn command(room: &str, user: u64, payload: Value) -> CommandCall {
+    CommandCall {
+        room: self::room(room),
+        participant: participant(user),
+        payload,
+        at: UnixMs::now(),
+    }
+}
+
+pub(super) fn producer() -> ProducerView {
+    ProducerView {
+        id: ProducerId(uuid::Uuid::new_v4()),
+        source: Source::Mic,
+        codec: opus(),
+    }
+}
+
+pub(super) fn left(room: &str, user: u64) -> Fact {
+    let (room, participant) = (self::room(room), participant(user));
+    Fact::Left {
+        room,
+        participant,
+        reason: "left".to_owned(),
+        at: UnixMs::now(),
+    }
+}
