@@ -109,9 +109,10 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
         drop(stop);
         // Some senders signal the process and its group: that is one wish.
         tokio::time::sleep(SAME_SIGNAL).await;
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             return;
         };
         let name = either(&mut terminate, &mut interrupt).await;

@@ -109,40 +109,27 @@ impl Rooms {
         }
     }
 
-    /// Takes a user into a room, opening it if need be.
+    /// Takes a user into a room, opening it if need be. The place in a room that
+    /// the session has, if any, is given up once it is sure that the new one is
+    /// to be had: a refusal changes nothing.
     ///
     /// # Errors
     /// A refusal if the server drains, the room is full or a plugin says no.
-    pub async fn join(&self, id: &RoomId, user: &Arc<User>) -> Result<Joined, Failure> {
+    pub async fn join(
+        &self,
+        id: &RoomId,
+        user: &Arc<User>,
+        before: &mut Option<Membership>,
+    ) -> Result<Joined, Failure> {
         let registry = &self.registry;
         if registry.draining.load(Ordering::Acquire) {
             return Err(Reason::Draining.into());
         }
+        let again = before
+            .as_ref()
+            .is_some_and(|one| one.room() == id && !one.is_over());
         let participant = ParticipantId::random();
-        let (room, connections) = match registry.find(id) {
-            Some(room) => {
-                let core = room.core.lock();
-                if core.state.ended() {
-                    (
-                        RoomView {
-                            id: id.clone(),
-                            participants: 0,
-                        },
-                        1,
-                    )
-                } else {
-                    core.state.check_join()?;
-                    (core.state.view(), core.state.connections(user.id) + 1)
-                }
-            }
-            None => (
-                RoomView {
-                    id: id.clone(),
-                    participants: 0,
-                },
-                1,
-            ),
-        };
+        let (room, connections) = registry.look(id, user.id, again)?;
         let view = ParticipantView {
             id: participant,
             user: Arc::clone(user),
@@ -154,11 +141,17 @@ impl Rooms {
             at: UnixMs::now(),
         };
         registry.plugins.before_join(call).await?;
+        if again && let Some(before) = before.take() {
+            before.leave();
+        }
         for _ in 0..JOIN_TRIES {
             let room = registry.open(id).await?;
             let (outbox, inbox) = Outbox::new(registry.outbox_capacity);
             match room.admit(participant, user, outbox) {
                 Ok((snapshot, call)) => {
+                    if let Some(before) = before.take() {
+                        before.leave();
+                    }
                     let membership = Membership::new(room, participant);
                     let plugins = registry.plugins.describe_room(call).await;
                     let rtp_capabilities = membership.rtp_capabilities();
@@ -232,6 +225,28 @@ impl Registry {
             .lock()
             .get(id)
             .and_then(|cell| cell.get().cloned())
+    }
+
+    /// The room as a newcomer finds it, and how many connections their user will
+    /// have there; `again`: one of them gives its place up.
+    fn look(&self, id: &RoomId, user: UserId, again: bool) -> Result<(RoomView, u32), Reason> {
+        if let Some(room) = self.find(id) {
+            let core = room.core.lock();
+            if !core.state.ended() {
+                if !again {
+                    core.state.check_join()?;
+                }
+                let connections = core.state.connections(user) + u32::from(!again);
+                return Ok((core.state.view(), connections));
+            }
+        }
+        Ok((
+            RoomView {
+                id: id.clone(),
+                participants: 0,
+            },
+            1,
+        ))
     }
 
     fn all(&self) -> Vec<Arc<Room>> {

@@ -3,8 +3,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
+use axum::{Router, serve::ListenerExt};
 use tokio::net::TcpListener;
+use tower::Layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{error, info, warn};
 
@@ -86,7 +87,11 @@ pub async fn run(
         media: media.clone(),
         metrics: Arc::new(metrics),
     };
-    let app = http::routes(state).layer(socketio).layer(cors);
+    // Around the whole router: a layer on its routes would be one Socket.IO
+    // server a route, with sessions of its own.
+    let app = Router::new()
+        .fallback_service(socketio.layer(http::routes(state)))
+        .layer(cors);
     // Small packets must not wait for the acknowledgement of others.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {

@@ -24,8 +24,8 @@ pub(crate) struct Fault {
 impl Fault {
     pub(crate) fn to_json(&self) -> Value {
         match &self.field {
-            Some(field) => json!({ "field": field, "problem": self.problem }),
-            None => json!({ "problem": self.problem }),
+            Some(field) => json!([{ "field": field, "problem": self.problem }]),
+            None => json!([{ "problem": self.problem }]),
         }
     }
 }

@@ -83,10 +83,10 @@ impl Refusal {
     /// The refusal of a payload that has the right shape and a value that will not do.
     pub fn invalid_payload(field: &str, problem: &str) -> Self {
         Self::new("INVALID_PAYLOAD", "INVALID_PAYLOAD")
-            .details(json!({ "field": field, "problem": problem }))
+            .details(json!([{ "field": field, "problem": problem }]))
     }
 
-    /// The same refusal with further fields for programs: a JSON object, for example
+    /// The same refusal with further details for programs: a JSON object or array, for example
     /// `json!({"until": 1_700_000_000_000_u64})`.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {

@@ -169,9 +169,9 @@ pub(super) fn refusal(from: &Identity, refusal: wit::Refusal) -> Refusal {
         printable(&message, limits::MESSAGE).into_owned()
     };
     let details = details.and_then(|text| match json(&text, limits::DETAILS) {
-        Ok(details) if details.is_object() => Some(details),
+        Ok(details) if details.is_object() || details.is_array() => Some(details),
         Ok(_) => {
-            complain(from, "the details are no JSON object");
+            complain(from, "the details are no JSON object or array");
             None
         }
         Err(why) => {

@@ -167,18 +167,6 @@ impl RoomState {
         self.ended
     }
 
-    /// How many participants the room has.
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.participants.len()
-    }
-
-    /// Whether nobody is in the room.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.participants.is_empty()
-    }
-
     /// The room as plugins see it.
     #[must_use]
     pub(crate) fn view(&self) -> RoomView {

@@ -366,12 +366,10 @@ impl Session {
         if !self.identity.may_enter(room) {
             return Err(Reason::RoomNotAllowed.into());
         }
-        let mut joined = self.faces.rooms.join(room, &self.user).await?;
+        let before = &mut self.membership;
+        let mut joined = self.faces.rooms.join(room, &self.user, before).await?;
         let data = wire::joined(&mut joined, &self.faces.ice_servers);
-        // The place before is given up only now, so that a refusal changes nothing.
-        if let Some(before) = self.membership.replace(joined.membership) {
-            before.leave();
-        }
+        self.membership = Some(joined.membership);
         Ok((data, joined.inbox))
     }
 

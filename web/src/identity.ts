@@ -35,7 +35,14 @@ export function remember({ name, room, token }: Prefill, tab: Storage, machine: 
  * The tab's user id, kept over reloads. A duplicated tab inherits its original's
  * storage; the lock, which only one tab can hold, tells the two apart.
  */
-export async function tabUser(): Promise<UserId> {
+export function tabUser(): Promise<UserId> {
+  // Asked once: a second claim would meet the tab's own lock.
+  return (known ??= claimUser());
+}
+
+let known: Promise<UserId> | undefined;
+
+async function claimUser(): Promise<UserId> {
   const stored = Number(sessionStorage.getItem(USER_KEY));
   if (stored > 0 && (await claim(stored))) return stored;
   const fresh = randomUser();

@@ -313,7 +313,7 @@ fn the_payload_is_checked_before_the_right_and_the_field_is_named() {
             (&*refused.code, &*refused.message),
             ("INVALID_PAYLOAD", "INVALID_PAYLOAD")
         );
-        assert_eq!(refused.details.unwrap()["field"], field);
+        assert_eq!(refused.details.unwrap()[0]["field"], field);
     }
 }
 
@@ -422,10 +422,17 @@ fn whoever_came_first_manages_the_room_where_the_setting_says_so() {
         stage.leave(&first, "left").unwrap();
         let again = stage.join("lobby", User::new(ALICE)).unwrap();
         let lapsed = refusal(stage.command(&again, "moderation:kick", kick(BOB)));
-        assert_eq!(lapsed.message, "Not authorized", "ownership ends with leaving");
+        assert_eq!(
+            lapsed.message, "Not authorized",
+            "ownership ends with leaving"
+        );
         stage.leave(&again, "left").unwrap();
         stage.leave(&second, "left").unwrap();
-        assert!(keys().is_empty(), "an empty room leaves nothing: {:?}", keys());
+        assert!(
+            keys().is_empty(),
+            "an empty room leaves nothing: {:?}",
+            keys()
+        );
     }
 }
 

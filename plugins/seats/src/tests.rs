@@ -342,7 +342,7 @@ fn the_payload_is_checked_before_the_right_and_the_field_is_named() {
             (&*refusal.code, &*refusal.message),
             ("INVALID_PAYLOAD", "INVALID_PAYLOAD")
         );
-        assert_eq!(refusal.details.unwrap()["field"], field, "{command}");
+        assert_eq!(refusal.details.unwrap()[0]["field"], field, "{command}");
     }
 }
 
