@@ -26,7 +26,7 @@ export function ok(answer) {
 }
 
 /** `Not in room` as a code: `NOT_IN_ROOM`. */
-export const codeOf = (error) => error.toUpperCase().replace(/[^A-Z0-9]/g, '_');
+const codeOf = (error) => error.toUpperCase().replace(/[^A-Z0-9]/g, '_');
 
 /** Checks a refusal: its error, its code, the plugin that gave it. */
 export function refused(answer, error, { code = codeOf(error), plugin } = {}) {

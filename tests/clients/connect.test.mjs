@@ -104,6 +104,13 @@ describe('the user of a connection', () => {
     assert.deepEqual(await watcher.next('room:userJoined'), { userId: id });
   });
 
+  test('is the id where the token has a subject too, and needs no expiry', async () => {
+    const watcher = await server.enter(`${room}-two`);
+    const id = newUser();
+    await server.enter(`${room}-two`, { token: sign({ id, sub: String(newUser()) }) });
+    assert.deepEqual(await watcher.next('room:userJoined'), { userId: id });
+  });
+
   test('may be as large as a JSON number tells apart', async () => {
     const id = Number.MAX_SAFE_INTEGER;
     const watcher = await server.enter(`${room}-large`);

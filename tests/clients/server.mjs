@@ -86,7 +86,7 @@ export const newUser = () => ++users;
  * Runs the program with `args`, without waiting for anything. `env` is added
  * to the environment.
  */
-export function run(args, env = {}) {
+function run(args, env = {}) {
   const { VOICE_ROOM_BIN: _, ...inherited } = process.env;
   const child = spawn(program, args, { env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = { stdout: '', stderr: '' };
