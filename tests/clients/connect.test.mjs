@@ -11,7 +11,7 @@ let server;
 before(async () => {
   server = await start({ config: { server: `allowed_origins = ["${ORIGIN}"]` } });
 });
-after(() => server.stop());
+after(() => server?.stop());
 
 const withToken = (token) => ({ auth: { token } });
 const good = (claims = {}) => sign({ id: newUser(), exp: seconds(3600), ...claims });

@@ -10,7 +10,7 @@ import { start } from './server.mjs';
 
 let server;
 before(async () => { server = await start({ config: { rooms: 'max_consumers = 3' } }); });
-after(() => server.stop());
+after(() => server?.stop());
 
 describe('consuming', () => {
   test('with the capabilities of the join answer gives all that a receiver needs', async () => {

@@ -9,7 +9,7 @@ import { speaker } from './media.mjs';
 
 let server;
 before(async () => { server = await start(); });
-after(() => server.stop());
+after(() => server?.stop());
 
 /** The status of a request whose path is sent as it is, without tidying. */
 const rawStatus = (path, method = 'GET') => new Promise((done, failed) => {

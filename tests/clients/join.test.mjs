@@ -23,7 +23,7 @@ username = "user"
 credential = "pass"`;
   server = await start({ config: { media, rooms: 'max_participants = 4' } });
 });
-after(() => server.stop());
+after(() => server?.stop());
 
 const join = (client, roomId) => client.send('room:join', { roomId });
 

@@ -4,13 +4,14 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { after, afterEach, describe, test } from 'node:test';
 
 import { ok, refused, within } from './client.mjs';
 import { produce, speaker } from './media.mjs';
-import { SEATED, newUser, runToEnd, start, temporary } from './server.mjs';
+import { SEATED, killAll, newUser, runToEnd, start, temporary } from './server.mjs';
 
 const temps = [];
+afterEach(killAll);
 after(() => Promise.all(temps.map((temp) => temp.remove())));
 
 async function directory() {
@@ -33,12 +34,16 @@ describe('a server that starts', () => {
     const server = await start({ config: { plugins: '' } });
     const first = await server.enter('first-is-owner');
     const second = await server.enter('first-is-owner');
-    refused(await second.request('seat:lock', { seatIndex: 0 }), 'Not authorized', { plugin: 'seats' });
-    ok(await first.request('seat:lock', { seatIndex: 0 }));
-    const kick = await first.request('moderation:kick', { userId: second.userId });
-    refused(kick, 'Not authorized', { plugin: 'moderation' });
+    const lock = (client) => client.request('seat:lock', { seatIndex: 0 });
+    const mute = (client, { userId }) => client.request('moderation:mute', { userId });
+    refused(await lock(second), 'Not authorized', { plugin: 'seats' });
+    refused(await mute(second, first), 'Not authorized', { plugin: 'moderation' });
+    ok(await lock(first));
+    ok(await mute(first, second));
+    const third = await server.enter('first-is-owner');
     await first.leave();
-    refused(await second.request('seat:unlock', { seatIndex: 0 }), 'Not authorized', { plugin: 'seats' });
+    refused(await lock(second), 'Not authorized', { plugin: 'seats' });
+    refused(await mute(second, third), 'Not authorized', { plugin: 'moderation' });
     await server.stop();
   });
 

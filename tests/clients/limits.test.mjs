@@ -14,7 +14,7 @@ const [CAPACITY, REFILL_PER_SECOND] = [200, 40];
 
 let server;
 before(async () => { server = await start(); });
-after(() => server.stop());
+after(() => server?.stop());
 
 /** Fields that make the frame of a request about this large. */
 const filler = (bytes) => ({ filler: 'x'.repeat(bytes) });

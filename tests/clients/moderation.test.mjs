@@ -9,7 +9,7 @@ import { newUser, start } from './server.mjs';
 
 let server;
 before(async () => { server = await start(); });
-after(() => server.stop());
+after(() => server?.stop());
 
 const plugin = 'moderation';
 const manager = (room) => server.enter(room, { roles: ['admin'] });

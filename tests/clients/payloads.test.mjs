@@ -13,7 +13,7 @@ let server;
 before(async () => {
   server = await start({ config: { sessions: 'event_budget_capacity = 100000' } });
 });
-after(() => server.stop());
+after(() => server?.stop());
 
 const id = randomUUID();
 const rtpCapabilities = { codecs: [] };

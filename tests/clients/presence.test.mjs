@@ -9,7 +9,7 @@ import { newUser, start } from './server.mjs';
 
 let server;
 before(async () => { server = await start(); });
-after(() => server.stop());
+after(() => server?.stop());
 
 describe('entering and leaving', () => {
   test('are told to the others, not to oneself', async () => {
@@ -180,5 +180,63 @@ describe('a user with two connections', () => {
     await openTransport(here, 'producer');
     await openTransport(there, 'producer');
     refused(await here.request('transport:create', { roomId: 'there', type: 'consumer' }), 'Not in room');
+  });
+});
+
+describe('a crowd that comes and goes at once', () => {
+  const SIZE = 30;
+
+  /** What a client has been told of, by answer and by events: each at most once. */
+  function once(list) {
+    assert.equal(new Set(list).size, list.length, 'nothing is told twice');
+    return [...list].sort();
+  }
+
+  test('knows of each other, by the answer or by an event and never by both', async () => {
+    const crowd = await Promise.all(Array.from({ length: SIZE }, () => server.connect()));
+    await Promise.all(crowd.map(async (client) => {
+      await client.join('crowd');
+      client.producerId = await produce(client);
+    }));
+    await server.settle('crowd', ...crowd);
+    const users = crowd.map((client) => client.userId);
+    const producers = crowd.map((client) => client.producerId);
+    for (const client of crowd) {
+      const told = (name, key) => client.left().filter(([event]) => event === name).map(([, payload]) => payload[key]);
+      const people = [...client.joined.participants.map((one) => one.userId), ...told('room:userJoined', 'userId')];
+      assert.deepEqual(once(people), users.filter((id) => id !== client.userId).sort());
+      const heard = [
+        ...client.joined.existingProducers.map((one) => one.producerId),
+        ...told('audio:newProducer', 'producerId'),
+      ];
+      assert.deepEqual(once(heard), producers.filter((id) => id !== client.producerId).sort());
+      assert.deepEqual(told('audio:producerClosed', 'producerId'), []);
+      client.forget();
+    }
+
+    const [stay, ...leave] = crowd;
+    for (const [i, client] of leave.entries()) {
+      if (i % 3 === 0) client.close();
+      else if (i % 3 === 1) client.vanish();
+      else client.socket.emit('room:leave', { roomId: 'crowd' });
+    }
+    await Promise.all(leave.map(({ userId }) => stay.saw('room:userLeft', (gone) => gone.userId === userId)));
+    await server.settle('crowd', stay);
+    const told = (name, key) => stay.left().filter(([event]) => event === name).map(([, payload]) => payload[key]);
+    assert.deepEqual(once(told('room:userLeft', 'userId')), leave.map((client) => client.userId).sort());
+    assert.deepEqual(once(told('audio:producerClosed', 'producerId')), leave.map((client) => client.producerId).sort());
+  });
+
+  test('consumes each other while it produces', async () => {
+    const crowd = await Promise.all(Array.from({ length: 10 }, () => server.enter('crowd-consumes')));
+    await Promise.all(crowd.map(async (client) => {
+      client.producerId = await produce(client);
+      for (let i = 1; i < crowd.length; i += 1) {
+        const { producerId } = await client.next('audio:newProducer');
+        const { id: consumerId } = await consume(client, producerId);
+        ok(await client.request('consumer:resume', { consumerId }));
+      }
+    }));
+    for (const client of crowd) assert.deepEqual(client.left().filter(([name]) => name.startsWith('audio:')), []);
   });
 });

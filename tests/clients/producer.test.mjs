@@ -10,7 +10,7 @@ import { start } from './server.mjs';
 
 let server;
 before(async () => { server = await start(); });
-after(() => server.stop());
+after(() => server?.stop());
 
 /** A speaker and somebody who hears of them; what they heard so far is forgotten. */
 async function pair(room, options) {

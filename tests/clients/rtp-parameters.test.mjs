@@ -12,7 +12,7 @@ let server;
 before(async () => {
   server = await start({ config: { sessions: 'event_budget_capacity = 100000' } });
 });
-after(() => server.stop());
+after(() => server?.stop());
 
 /** The answer is a success or a refusal for this very payload. */
 function answered(answer, ...codes) {
@@ -99,6 +99,7 @@ const WRONG = {
 /** What may be taken or refused, but is answered either way. */
 const ODD = {
   'a codec twice': withCodecs(codec, { ...codec, payloadType: 97 }),
+  'comfort noise beside Opus': withCodecs(codec, { mimeType: 'audio/CN', payloadType: 13, clockRate: 8000 }),
   'Opus with retransmission': withCodecs(codec, { mimeType: 'audio/rtx', payloadType: 97, clockRate: 48000, parameters: { apt: 96 } }),
   'retransmission of nothing': withCodecs(codec, { mimeType: 'audio/rtx', payloadType: 97, clockRate: 48000 }),
   'redundancy': withCodecs(codec, { mimeType: 'audio/red', payloadType: 63, clockRate: 48000, channels: 2, parameters: { '': '96/96' } }),

@@ -9,7 +9,7 @@ import { SEATED, newUser, start } from './server.mjs';
 
 let server;
 before(async () => { server = await start({ config: { plugins: SEATED } }); });
-after(() => server.stop());
+after(() => server?.stop());
 
 const plugin = 'seats';
 const refusedBySeats = (answer, error) => refused(answer, error, { plugin });

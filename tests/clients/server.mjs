@@ -37,6 +37,8 @@ export const seconds = (offset = 0) => Math.floor(Date.now() / 1000) + offset;
 export const OPEN_FLOOR = `
 [[plugins]]
 name = "moderation"
+[plugins.settings]
+first_is_owner = false
 [[plugins]]
 name = "seats"
 [plugins.settings]
@@ -48,6 +50,8 @@ first_is_owner = false
 export const SEATED = `
 [[plugins]]
 name = "moderation"
+[plugins.settings]
+first_is_owner = false
 [[plugins]]
 name = "seats"
 [plugins.settings]
@@ -77,6 +81,14 @@ export async function temporary() {
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
 
+/** Processes that have not ended. */
+const running = new Set();
+
+/** Ends what a failed test has left running. */
+export function killAll() {
+  for (const child of running) child.kill('SIGKILL');
+}
+
 let users = 1000;
 
 /** A user id that no other test of this file has. */
@@ -93,8 +105,12 @@ function run(args, env = {}) {
   for (const name of ['stdout', 'stderr']) {
     child[name].setEncoding('utf8').on('data', (text) => { output[name] += text; });
   }
+  running.add(child);
   const ended = new Promise((done, failed) => {
-    child.once('error', failed);
+    child.once('error', ({ message }) => {
+      failed(new Error(`${message}: build the server, or name it in VOICE_ROOM_BIN`));
+    });
+    child.once('close', () => running.delete(child));
     child.once('close', (code, signal) => done({ code, signal, ...output }));
   });
   return { child, output, ended };

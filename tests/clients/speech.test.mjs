@@ -17,7 +17,7 @@ before(async () => {
 });
 after(async () => {
   await Promise.all(peers.map((peer) => peer.close()));
-  await server.stop();
+  await server?.stop();
 });
 
 async function open(client, type) {

@@ -15,7 +15,7 @@ before(async () => {
   const media = 'workers = 1\n[[media.ice_servers]]\nurls = ["stun:stun.example.com:3478"]';
   server = await start({ config: { media } });
 });
-after(() => server.stop());
+after(() => server?.stop());
 
 describe('a new transport', () => {
   for (const type of ['producer', 'consumer']) {
