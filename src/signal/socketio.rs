@@ -34,8 +34,12 @@ use crate::{
 
 /// Requests of one connection that may wait; more are over its budget.
 const WAITING_REQUESTS: usize = 256;
-/// Packets that may wait in the socket below, before the room's events wait.
-const SOCKET_BUFFER: usize = 256;
+/// Packets that may wait in the socket below: room for the answers to all that a
+/// client may ask at once, many times over. One who fills it takes no answers.
+const SOCKET_BUFFER: usize = 4_096;
+/// Frames up to this many times the limit are read, so that they can be counted
+/// and explained; larger ones are cut off below, unread.
+const READABLE_FRAMES: usize = 32;
 /// How long a client may leave its socket full before it is disconnected.
 const FULL_SOCKET_LIMIT: Duration = Duration::from_secs(10);
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(10);
@@ -43,12 +47,15 @@ const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(10);
 /// Builds the layer that serves `/socket.io`, and the handle to speak to everyone.
 #[must_use]
 pub fn layer(faces: &SharedFaces) -> (SocketIoLayer, SocketIo) {
-    let max_frame = faces.config.sessions.max_frame_bytes;
+    let readable = faces
+        .config
+        .sessions
+        .max_frame_bytes
+        .saturating_mul(READABLE_FRAMES);
     let (layer, io) = SocketIo::builder()
-        // Ours is the limit that counts and explains; this one protects the parser.
-        .ws_max_message_size(max_frame.saturating_mul(4))
-        .ws_max_frame_size(max_frame.saturating_mul(4))
-        .max_payload(u64::try_from(max_frame).unwrap_or(u64::MAX))
+        .ws_max_message_size(readable)
+        .ws_max_frame_size(readable)
+        .max_payload(u64::try_from(readable).unwrap_or(u64::MAX))
         .max_buffer_size(SOCKET_BUFFER)
         .build_layer();
     let faces = Arc::clone(faces);
@@ -153,9 +160,9 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
         if size > max_frame {
             refuse_frame(&socket, size, max_frame, incoming.ack);
         } else if budget.check().is_err() {
-            refuse_over_budget(incoming.ack);
+            refuse_over_budget(&socket, incoming.ack);
         } else if let Err(behind) = requests.try_send(incoming) {
-            refuse_over_budget(behind.into_inner().ack);
+            refuse_over_budget(&socket, behind.into_inner().ack);
         }
         std::future::ready(())
     };
@@ -189,21 +196,43 @@ fn refuse_frame(socket: &SocketRef, size: usize, limit: usize, ack: AckSender) {
         "",
         format!("a frame has at most {limit} bytes, this one {size}"),
     );
-    acknowledge(ack, &wire::failure(Refusal::from(invalid).into()));
-    socket.clone().disconnect().ok();
+    acknowledge(socket, ack, &wire::failure(Refusal::from(invalid).into()));
+    end(socket);
 }
 
-fn refuse_over_budget(ack: AckSender) {
+fn refuse_over_budget(socket: &SocketRef, ack: AckSender) {
     metrics::counter!(telemetry::REFUSED_FRAMES, "reason" => "rate").increment(1);
-    acknowledge(ack, &wire::failure(Refusal::new("RATE_LIMITED").into()));
+    acknowledge(
+        socket,
+        ack,
+        &wire::failure(Refusal::new("RATE_LIMITED").into()),
+    );
 }
 
-/// Answers once, without waiting. A client that has let its socket fill up
-/// loses the answer, and with it the patience of [`emit`].
-fn acknowledge(ack: AckSender, answer: &Value) {
+/// Answers, or ends the connection: no request is left without an answer.
+fn acknowledge(socket: &SocketRef, ack: AckSender, answer: &Value) {
     if let Err(error) = ack.send(answer) {
-        debug!(%error, "answer not delivered");
+        debug!(socket = %socket.id, %error, "answer not delivered: disconnected");
+        end(socket);
     }
+}
+
+/// Marks a socket whose end is under way.
+#[derive(Clone)]
+struct Ending;
+
+/// Ends the connection; a full socket as soon as there is room for the farewell,
+/// or when its client misses the next heartbeat.
+fn end(socket: &SocketRef) {
+    if socket.extensions.insert(Ending).is_some() {
+        return;
+    }
+    let socket = socket.clone();
+    tokio::spawn(async move {
+        while socket.clone().disconnect().is_err() && socket.connected() {
+            tokio::time::sleep(FULL_SOCKET_PAUSE).await;
+        }
+    });
 }
 
 /// One connection.
@@ -262,7 +291,11 @@ impl Session {
                 "failed"
             }
         };
-        acknowledge(ack, &result.map_or_else(wire::failure, wire::success));
+        acknowledge(
+            socket,
+            ack,
+            &result.map_or_else(wire::failure, wire::success),
+        );
         // A newcomer hears of the room after the answer that describes it.
         if let Some(inbox) = inbox {
             tokio::spawn(pass_on(socket.clone(), inbox));
@@ -412,11 +445,11 @@ async fn pass_on(socket: SocketRef, mut inbox: Inbox) {
                 &json!({ "reason": reason }),
             )
             .await;
-            socket.disconnect().ok();
+            end(&socket);
         }
         Some(Departure::TooSlow) => {
             warn!(socket = %socket.id, "client does not take its events: disconnected");
-            socket.disconnect().ok();
+            end(&socket);
         }
         Some(Departure::Left | Departure::Disconnected) | None => {}
     }
@@ -436,7 +469,7 @@ async fn emit(socket: &SocketRef, name: &str, payload: &Value) -> bool {
             }
             Err(error) => {
                 debug!(socket = %socket.id, %error, "event not delivered: disconnected");
-                socket.clone().disconnect().ok();
+                end(socket);
                 return false;
             }
         }
