@@ -1,0 +1,137 @@
+# voice-room: `make run` to try it, `make test` to check it, `make help` for the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Products are where the README says, whatever the caller's settings are.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+STEP  := scripts/step
+WASM  := wasm32-wasip2
+CARGO := cargo --locked
+WASM_OUT := target/$(WASM)/plugin
+
+# A plugin is a folder of plugins/, and its package has the folder's name.
+PLUGINS     := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
+TEST_GUESTS := $(patsubst tests/%/Cargo.toml,%,$(wildcard tests/*/Cargo.toml))
+
+# Tests in Node.js against the real server: each npm package under tests/.
+NODE_CHECKS := $(patsubst tests/%/package.json,check-%,$(wildcard tests/*/package.json))
+
+# The page is rebuilt when one of these is newer, and when its result has gone.
+WEB_SOURCES := $(if $(wildcard web),$(shell find web -name node_modules -prune -o -path web/dist -prune -o -type f -print))
+WEB_GONE    := $(if $(wildcard web/dist/index.html),,FORCE)
+
+# npm writes this file into node_modules at the end of each installation.
+NPM_DONE := node_modules/.package-lock.json
+
+.PHONY: help run build test bench fmt setup setup-test FORCE
+.PHONY: web plugins test-guests server
+.PHONY: check-format check-web check-clippy check-docs check-rust check-node $(NODE_CHECKS)
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build and start a server for trying out, on http://localhost:3000
+	@echo
+	@echo "Open http://localhost:3000 in two tabs, and talk to yourself."
+	@echo "Published events and all that is kept: data/. Ctrl-C ends the server."
+	@echo
+	@exec target/release/voice-room serve --dev --data-dir data
+
+build: ## Build target/release/voice-room, target/plugins/*.wasm and the page, without starting
+	@$(MAKE) setup
+	@$(MAKE) web plugins
+	@$(MAKE) server
+
+# In this order: the quick checks first, and the worker is built once, in one profile.
+test: ## Check everything: format, lints, documentation, every test
+	@$(MAKE) setup-test
+	@$(MAKE) check-format
+	@$(MAKE) check-web
+	@$(MAKE) plugins test-guests
+	@$(MAKE) check-clippy
+	@$(MAKE) check-docs
+	@$(MAKE) check-rust
+	@$(MAKE) check-node
+	@echo
+	@echo "All tests passed."
+
+bench: setup ## Measure what the README's figures come from
+	@$(MAKE) web plugins test-guests
+	@$(STEP) "benchmarks" $(CARGO) bench
+
+fmt: ## Format the Rust sources
+	@cargo fmt --all
+
+setup: ## Install what building needs and this machine lacks
+	@scripts/setup run
+
+setup-test:
+	@scripts/setup test
+
+# --- products ---------------------------------------------------------------------------
+
+server:
+	@$(STEP) "server, optimised (the first time, its C++ media worker takes minutes)" \
+	  $(CARGO) build --release
+
+# copy_guests PACKAGES, FOLDER: leaves alone what has not changed, and never shows a
+# running server half a file.
+define copy_guests
+	@mkdir -p $(2)
+	@for name in $(1); do \
+	  built=$(WASM_OUT)/$${name//-/_}.wasm; placed=$(2)/$$name.wasm; \
+	  cmp -s "$$built" "$$placed" || { cp "$$built" "$$placed.new"; mv "$$placed.new" "$$placed"; echo "    $$placed"; }; \
+	done
+endef
+
+plugins:
+	@$(STEP) "plugins" $(CARGO) build --profile plugin --target $(WASM) $(PLUGINS:%=--package=%)
+	$(call copy_guests,$(PLUGINS),target/plugins)
+
+test-guests:
+	@$(STEP) "guests of the tests" \
+	  $(CARGO) build --profile plugin --target $(WASM) $(TEST_GUESTS:%=--package=%)
+	$(call copy_guests,$(TEST_GUESTS),target/plugins-test)
+
+web: target/stamps/web
+
+target/stamps/web: web/$(NPM_DONE) $(WEB_SOURCES) $(WEB_GONE)
+	@$(STEP) "web page" npm --prefix web run build
+	@mkdir -p $(@D) && touch $@
+
+%/$(NPM_DONE): %/package-lock.json %/package.json
+	@$(STEP) "npm packages of $*" npm --prefix $* ci --no-audit --no-fund
+	@mkdir -p $(@D) && touch $@
+
+# --- checks -----------------------------------------------------------------------------
+
+check-format:
+	@$(STEP) "format" cargo fmt --all --check
+
+check-web: web
+	@$(STEP) "web page: types" npm --prefix web run check
+	@$(STEP) "web page: tests" npm --prefix web test
+
+check-clippy:
+	@$(STEP) "lints (the first time, the C++ media worker takes minutes)" \
+	  $(CARGO) clippy --workspace --all-targets -- -D warnings
+
+check-docs:
+	@RUSTDOCFLAGS=-Dwarnings $(STEP) "documentation" $(CARGO) doc --no-deps --workspace
+
+check-rust:
+	@$(STEP) "Rust tests" $(CARGO) test --workspace
+
+# One after the other: they measure time.
+check-node:
+	@for check in $(NODE_CHECKS); do $(MAKE) "$$check"; done
+
+# With the server that the Rust tests have built.
+$(NODE_CHECKS): check-%: tests/%/$(NPM_DONE)
+	@$(STEP) "tests/$*" npm --prefix tests/$* test
