@@ -137,7 +137,10 @@ impl<A: socketioxide::adapter::Adapter> FromMessageParts<A> for FrameSize {
 
 /// What [`prepare`] leaves for [`connected`].
 #[derive(Clone)]
-struct Prepared(Arc<Mutex<Option<(Session, mpsc::Receiver<Incoming>, oneshot::Receiver<()>)>>>);
+struct Prepared(Arc<Mutex<Option<Start>>>);
+
+/// A session, its requests, and the end of its connection.
+type Start = (Session, mpsc::Receiver<Incoming>, oneshot::Receiver<()>);
 
 fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
     let limits = &faces.config.sessions;
