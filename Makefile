@@ -132,6 +132,7 @@ check-rust:
 check-node:
 	@for check in $(NODE_CHECKS); do $(MAKE) "$$check"; done
 
-# With the server that the Rust tests have built.
+# With the server that the Rust tests have built. A test that hangs fails.
 $(NODE_CHECKS): check-%: tests/%/$(NPM_DONE)
-	@$(STEP) "tests/$*" npm --prefix tests/$* test
+	@test -x target/debug/voice-room || { echo "tests/$*: target/debug/voice-room is missing" >&2; exit 1; }
+	@$(STEP) "tests/$*" timeout --foreground 30m npm --prefix tests/$* test

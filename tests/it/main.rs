@@ -1,3 +1,13 @@
-//! Integration tests: one binary.
+//! The server and its parts, tested with real workers, real components and real
+//! clients: one binary.
 
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod dtls;
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
 mod plugins;

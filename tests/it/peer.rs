@@ -1,0 +1,462 @@
+//! A WebRTC client without a browser: ICE, DTLS and SRTP over a loopback socket.
+//!
+//! A peer is the client's end of one transport of the server. It speaks the JSON of
+//! mediasoup, so any signalling can stand between the two:
+//!
+//! 1. [`Peer::bind`], with the router's capabilities;
+//! 2. the signalling hands [`Peer::dtls_parameters`] to the server's transport;
+//! 3. [`Peer::connect`], with what the server said of its transport;
+//! 4. [`Peer::add_track`] and [`Peer::speak`] to send, [`Peer::expect`] to receive.
+//!
+//! Each peer is one task. It ends when the peer is dropped, without a word to the server,
+//! as a client does whose network went away.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use str0m::config::Fingerprint;
+use str0m::format::{Codec, FormatParams};
+use str0m::media::{Frequency, MediaKind};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite};
+use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// How long anything that must happen may take: generous, since a test that waits this
+/// long has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// One Opus packet carries this much sound.
+const FRAME: Duration = Duration::from_millis(20);
+/// The same in RTP time, of which Opus has 48,000 units a second.
+const FRAME_TICKS: u32 = 960;
+
+const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The client's end of one transport.
+pub(crate) struct Peer {
+    formats: Formats,
+    fingerprint: Fingerprint,
+    tracks: u32,
+    commands: mpsc::Sender<Command>,
+    progress: watch::Receiver<Progress>,
+    task: JoinHandle<()>,
+}
+
+/// Something to send: what `produce` is asked with, and its stream.
+pub(crate) struct Track {
+    pub(crate) rtp_parameters: Value,
+    ssrc: u32,
+}
+
+/// What has happened to a peer so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    /// ICE and DTLS are through.
+    pub(crate) connected: bool,
+    /// What has arrived, by SSRC.
+    pub(crate) received: BTreeMap<u32, Reception>,
+    /// Why the peer has stopped, if it has.
+    failure: Option<String>,
+}
+
+/// What has arrived of one stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reception {
+    pub(crate) packets: u64,
+    /// The level that the last packet claimed, in dBov: 0 is the loudest, -127 silence.
+    pub(crate) audio_level: Option<i8>,
+    /// Whether an RTCP sender report told of this stream.
+    pub(crate) sender_report: bool,
+}
+
+/// Payload type and header extensions: the router's own, in both directions.
+#[derive(Debug, Clone, Copy)]
+struct Formats {
+    opus: u8,
+    audio_level: u8,
+    mid: u8,
+}
+
+enum Command {
+    Connect {
+        ice: IceCreds,
+        address: SocketAddr,
+        fingerprint: Fingerprint,
+    },
+    AddTrack {
+        mid: String,
+        ssrc: u32,
+    },
+    Speak {
+        ssrc: u32,
+        level: i8,
+    },
+    Expect {
+        mid: String,
+        ssrc: u32,
+    },
+}
+
+impl Peer {
+    /// Opens a socket for a transport of a router with these `rtpCapabilities`.
+    pub(crate) async fn bind(router_capabilities: &Value) -> Self {
+        let formats = Formats::of(router_capabilities);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut rtc = formats.config().build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(socket.local_addr().unwrap(), "udp").unwrap());
+        let fingerprint = rtc.direct_api().local_dtls_fingerprint().clone();
+
+        let (commands, incoming) = mpsc::channel(16);
+        let (observer, progress) = watch::channel(Progress::default());
+        let session = Session {
+            rtc,
+            socket,
+            formats,
+            speaking: BTreeMap::new(),
+            progress: observer,
+        };
+        Self {
+            formats,
+            fingerprint,
+            tracks: 0,
+            commands,
+            progress,
+            task: tokio::spawn(session.run(incoming)),
+        }
+    }
+
+    /// This end's `dtlsParameters`. The peer takes the client's role, as browsers do.
+    pub(crate) fn dtls_parameters(&self) -> Value {
+        let text = self.fingerprint.to_string();
+        let (algorithm, value) = text.split_once(' ').unwrap();
+        json!({
+            "role": "client",
+            "fingerprints": [{ "algorithm": algorithm, "value": value }],
+        })
+    }
+
+    /// This end's `rtpCapabilities`, for `consume`.
+    pub(crate) fn rtp_capabilities(&self) -> Value {
+        let extension = |uri: &str, id: u8| {
+            json!({
+                "kind": "audio", "uri": uri, "preferredId": id,
+                "preferredEncrypt": false, "direction": "sendrecv",
+            })
+        };
+        json!({
+            "codecs": [{
+                "kind": "audio", "mimeType": "audio/opus", "preferredPayloadType": self.formats.opus,
+                "clockRate": 48000, "channels": 2, "parameters": {}, "rtcpFeedback": [],
+            }],
+            "headerExtensions": [
+                extension(AUDIO_LEVEL_URI, self.formats.audio_level),
+                extension(MID_URI, self.formats.mid),
+            ],
+        })
+    }
+
+    /// Connects to the server's `{iceParameters, iceCandidates, dtlsParameters}`, and
+    /// returns when ICE and DTLS are through. The server knows this end's DTLS parameters.
+    pub(crate) async fn connect(&self, transport: &Value) {
+        let candidate = transport["iceCandidates"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["protocol"] == "udp"))
+            .expect("the transport has a UDP candidate");
+        let ip: IpAddr = text(&candidate["address"]).parse().unwrap();
+        let port = u16::try_from(candidate["port"].as_u64().unwrap()).unwrap();
+        let fingerprint = transport["dtlsParameters"]["fingerprints"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["algorithm"] == "sha-256"))
+            .expect("the transport has a SHA-256 fingerprint");
+
+        self.command(Command::Connect {
+            ice: IceCreds {
+                ufrag: text(&transport["iceParameters"]["usernameFragment"]),
+                pass: text(&transport["iceParameters"]["password"]),
+            },
+            address: SocketAddr::new(ip, port),
+            fingerprint: format!("sha-256 {}", text(&fingerprint["value"]))
+                .parse()
+                .unwrap(),
+        })
+        .await;
+        self.until("connected", |progress| progress.connected).await;
+    }
+
+    /// Adds a track of Opus to send, silent until [`Peer::speak`].
+    pub(crate) async fn add_track(&mut self) -> Track {
+        let mid = format!("track{}", self.tracks);
+        self.tracks += 1;
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        let ssrc = u32::try_from((high ^ low) >> 32).unwrap();
+        let track = Track {
+            rtp_parameters: json!({
+                "mid": mid,
+                "codecs": [{
+                    "mimeType": "audio/opus", "payloadType": self.formats.opus, "clockRate": 48000,
+                    "channels": 2, "parameters": { "useinbandfec": 1 }, "rtcpFeedback": [],
+                }],
+                "headerExtensions": [
+                    { "uri": AUDIO_LEVEL_URI, "id": self.formats.audio_level, "encrypt": false, "parameters": {} },
+                    { "uri": MID_URI, "id": self.formats.mid, "encrypt": false, "parameters": {} },
+                ],
+                "encodings": [{ "ssrc": ssrc, "dtx": false }],
+                "rtcp": { "cname": "peer", "reducedSize": true },
+            }),
+            ssrc,
+        };
+        self.command(Command::AddTrack { mid, ssrc }).await;
+        track
+    }
+
+    /// Sends on a track from now on, 50 packets a second that claim `level` dBov.
+    pub(crate) async fn speak(&self, track: &Track, level: i8) {
+        let ssrc = track.ssrc;
+        self.command(Command::Speak { ssrc, level }).await;
+    }
+
+    /// Takes the stream of a consumer with these `rtpParameters`; returns its SSRC.
+    pub(crate) async fn expect(&self, rtp_parameters: &Value) -> u32 {
+        let ssrc = &rtp_parameters["encodings"][0]["ssrc"];
+        let ssrc = u32::try_from(ssrc.as_u64().unwrap()).unwrap();
+        let mid = text(&rtp_parameters["mid"]);
+        self.command(Command::Expect { mid, ssrc }).await;
+        ssrc
+    }
+
+    /// Waits until the peer's progress satisfies `condition`.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&Progress) -> bool,
+    ) -> Progress {
+        let mut progress = self.progress.clone();
+        let reached = progress.wait_for(|now| now.failure.is_some() || condition(now));
+        let now = tokio::time::timeout(LIMIT, reached)
+            .await
+            .unwrap_or_else(|_| panic!("not {what} in time: {:?}", self.progress.borrow()))
+            .expect("the peer is running")
+            .clone();
+        assert_eq!(now.failure, None, "the peer has stopped");
+        now
+    }
+
+    async fn command(&self, command: Command) {
+        self.commands
+            .send(command)
+            .await
+            .expect("the peer is running");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Formats {
+    fn of(router_capabilities: &Value) -> Self {
+        let entry = |list: &str, key: &str, value: &str| {
+            router_capabilities[list]
+                .as_array()
+                .and_then(|all| {
+                    all.iter()
+                        .find(|one| one["kind"] == "audio" && one[key] == value)
+                })
+                .unwrap_or_else(|| panic!("the router has {value}"))
+        };
+        let number = |value: &Value| u8::try_from(value.as_u64().unwrap()).unwrap();
+        Self {
+            opus: number(&entry("codecs", "mimeType", "audio/opus")["preferredPayloadType"]),
+            audio_level: number(&entry("headerExtensions", "uri", AUDIO_LEVEL_URI)["preferredId"]),
+            mid: number(&entry("headerExtensions", "uri", MID_URI)["preferredId"]),
+        }
+    }
+
+    fn config(self) -> RtcConfig {
+        let mut extensions = ExtensionMap::empty();
+        extensions.set(self.audio_level, Extension::AudioLevel);
+        extensions.set(self.mid, Extension::RtpMid);
+        let mut config = RtcConfig::new()
+            .set_rtp_mode(true)
+            .clear_codecs()
+            .set_extension_map(extensions);
+        config.codec_config().add_config(
+            self.opus.into(),
+            None,
+            Codec::Opus,
+            Frequency::FORTY_EIGHT_KHZ,
+            Some(2),
+            FormatParams::default(),
+        );
+        config
+    }
+}
+
+/// The task's side of a peer: the protocols, the socket, and what it has to do next.
+struct Session {
+    rtc: Rtc,
+    socket: UdpSocket,
+    formats: Formats,
+    /// The tracks that are sending, by SSRC.
+    speaking: BTreeMap<u32, Voice>,
+    progress: watch::Sender<Progress>,
+}
+
+/// Where a track that sends has got to.
+struct Voice {
+    level: i8,
+    packets: u32,
+}
+
+impl Session {
+    async fn run(mut self, commands: mpsc::Receiver<Command>) {
+        let failure = match self.exchange(commands).await {
+            Ok(()) => return,
+            Err(failure) => failure.to_string(),
+        };
+        self.progress
+            .send_modify(|progress| progress.failure = Some(failure));
+    }
+
+    /// Runs until the peer is dropped. The protocols want each change to be followed by
+    /// all of its output before the next.
+    async fn exchange(&mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), Failure> {
+        let local = self.socket.local_addr()?;
+        let mut frames = tokio::time::interval(FRAME);
+        let mut buffer = vec![0; 2048];
+        loop {
+            let deadline = self.drain().await?;
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.rtc.handle_input(Input::Timeout(Instant::now()))?;
+                }
+                received = self.socket.recv_from(&mut buffer) => {
+                    let (length, source) = received?;
+                    let contents = buffer.get(..length).unwrap_or_default().try_into()?;
+                    let packet = Receive { proto: Protocol::Udp, source, destination: local, contents };
+                    self.rtc.handle_input(Input::Receive(Instant::now(), packet))?;
+                }
+                _ = frames.tick(), if !self.speaking.is_empty() => self.send_frames().await?,
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command)?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Sends what the protocols have to send, and notes what they report. Returns when
+    /// they want to be called again.
+    async fn drain(&mut self) -> Result<Instant, Failure> {
+        loop {
+            match self.rtc.poll_output()? {
+                Output::Timeout(deadline) => return Ok(deadline),
+                Output::Transmit(packet) => {
+                    self.socket
+                        .send_to(&packet.contents, packet.destination)
+                        .await?;
+                }
+                Output::Event(Event::Connected) => {
+                    self.progress
+                        .send_modify(|progress| progress.connected = true);
+                }
+                Output::Event(Event::RtpPacket(packet)) => self.progress.send_modify(|progress| {
+                    let reception = progress.received.entry(*packet.header.ssrc).or_default();
+                    reception.packets += 1;
+                    reception.audio_level = packet.header.ext_vals.audio_level;
+                    reception.sender_report |= packet.last_sender_info.is_some();
+                }),
+                Output::Event(_) => {}
+            }
+        }
+    }
+
+    async fn send_frames(&mut self) -> Result<(), Failure> {
+        let due: Vec<u32> = self.speaking.keys().copied().collect();
+        for ssrc in due {
+            self.send_frame(ssrc);
+            self.drain().await?;
+        }
+        Ok(())
+    }
+
+    fn send_frame(&mut self, ssrc: u32) {
+        let mut direct = self.rtc.direct_api();
+        let (Some(voice), Some(stream)) =
+            (self.speaking.get_mut(&ssrc), direct.stream_tx(&ssrc.into()))
+        else {
+            return;
+        };
+        // A table of contents for one 20 ms frame of full-band speech, and noise.
+        let mut payload = [0x5a; 80];
+        payload[0] = 0x78;
+        let extensions = ExtensionValues {
+            audio_level: Some(voice.level),
+            voice_activity: Some(true),
+            ..Default::default()
+        };
+        stream.write_rtp(
+            RtpWrite::new(
+                self.formats.opus.into(),
+                u64::from(voice.packets).into(),
+                voice.packets.wrapping_mul(FRAME_TICKS),
+                Instant::now(),
+                payload,
+            )
+            .ext_vals(extensions),
+        );
+        voice.packets += 1;
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Connect {
+                ice,
+                address,
+                fingerprint,
+            } => {
+                self.rtc
+                    .add_remote_candidate(Candidate::host(address, "udp")?);
+                let mut direct = self.rtc.direct_api();
+                direct.set_ice_controlling(true);
+                direct.set_remote_ice_credentials(ice);
+                direct.set_remote_fingerprint(fingerprint);
+                direct.start_dtls(true)?;
+            }
+            Command::AddTrack { mid, ssrc } => {
+                let mid = mid.as_str().into();
+                let mut direct = self.rtc.direct_api();
+                direct.declare_media(mid, MediaKind::Audio);
+                direct.declare_stream_tx(ssrc.into(), None, mid, None);
+            }
+            Command::Speak { ssrc, level } => {
+                let voice = Voice { level, packets: 0 };
+                self.speaking.entry(ssrc).or_insert(voice).level = level;
+            }
+            Command::Expect { mid, ssrc } => {
+                let mid = mid.as_str().into();
+                let mut direct = self.rtc.direct_api();
+                direct.declare_media(mid, MediaKind::Audio);
+                direct.expect_stream_rx(ssrc.into(), None, mid, None);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("expected a string, got {value}"))
+        .to_owned()
+}
