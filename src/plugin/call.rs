@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::model::{Codec, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId};
 
 /// The room of a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoomView {
     /// Its id.
     pub id: RoomId,
@@ -16,7 +16,7 @@ pub struct RoomView {
 }
 
 /// The participant of a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ParticipantView {
     /// Unique to this presence.
     pub id: ParticipantId,
@@ -27,7 +27,7 @@ pub struct ParticipantView {
 }
 
 /// A participant enters, or asks to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JoinCall {
     /// Where.
     pub room: RoomView,
@@ -38,7 +38,7 @@ pub struct JoinCall {
 }
 
 /// A participant asks to send audio.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProduceCall {
     /// Where.
     pub room: RoomView,
@@ -53,7 +53,7 @@ pub struct ProduceCall {
 }
 
 /// A client event that a plugin has registered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CommandCall {
     /// Where.
     pub room: RoomView,
@@ -66,7 +66,7 @@ pub struct CommandCall {
 }
 
 /// A producer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProducerView {
     /// Unique over all servers.
     pub id: ProducerId,
@@ -77,7 +77,7 @@ pub struct ProducerView {
 }
 
 /// One of those who speak.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SpeakerView {
     /// Who.
     pub user_id: UserId,
@@ -88,7 +88,7 @@ pub struct SpeakerView {
 }
 
 /// Something that has happened. Plugins are told, and cannot change it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
     /// A participant has entered.
     Joined(JoinCall),
