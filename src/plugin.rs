@@ -155,15 +155,15 @@ impl PluginHost {
     ///
     /// If any of them cannot be used; all that is wrong is reported at once.
     pub async fn load(plugins: &[PluginConfig], store: &Store) -> Result<Self, LoadError> {
+        let carry_out = Arc::new(CarryOut::default());
+        let Some(first) = plugins.first() else {
+            return Ok(Self::new(Vec::new(), BTreeMap::new(), carry_out));
+        };
         let instances = plugins.iter().map(|plugin| plugin.instances.max(1)).sum();
         let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
-            problems: plugins
-                .iter()
-                .take(1)
-                .map(|plugin| plugin.problem(format!("cannot be run on this machine: {error:#}")))
-                .collect(),
+            problems: vec![first.problem(format!("cannot be run on this machine: {error:#}"))],
         })?;
-        let (engine, carry_out) = (Arc::new(engine), Arc::new(CarryOut::default()));
+        let engine = Arc::new(engine);
         let mut loaded = Vec::with_capacity(plugins.len());
         let mut commands = BTreeMap::new();
         let mut names = BTreeSet::new();
@@ -193,15 +193,23 @@ impl PluginHost {
         if !problems.is_empty() {
             return Err(LoadError { problems });
         }
+        Ok(Self::new(loaded, commands, carry_out))
+    }
+
+    fn new(
+        plugins: Vec<Plugin>,
+        commands: BTreeMap<String, usize>,
+        carry_out: Arc<CarryOut>,
+    ) -> Self {
         let hasher = RandomState::new();
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
-                plugins: loaded,
+                plugins,
                 commands,
                 carry_out,
                 hasher,
             }),
-        })
+        }
     }
 
     /// Says where actions go, once, before the first call. The closure must not block: the
@@ -400,7 +408,10 @@ impl Plugin {
         let began = Instant::now();
         let identity = Arc::new(Identity {
             name: config.name.as_str().into(),
-            settings: config.settings.to_string(),
+            settings: match &config.settings {
+                Value::Null => "{}".to_owned(),
+                settings => settings.to_string(),
+            },
             space: store.space(&config.name),
             meters: Meters::new(&config.name),
             complaints: Throttle::new(COMPLAINTS),
@@ -422,7 +433,7 @@ impl Plugin {
                 .instantiate()
                 .await
                 .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&template, &registered)?;
+            load::check_commands(&registered, template.has(Hook::OnCommand))?;
             commands = registered;
             lanes.push(Lane::new(
                 Arc::clone(&template),

@@ -22,7 +22,8 @@ use super::{
             voice_room::plugin::types::{Decision, Verdict},
         },
     },
-    lift, limits, lower,
+    lift, limits,
+    lower::{self, IdText},
     meters::Outcome,
 };
 use crate::{
@@ -299,6 +300,22 @@ fn log_printed(store: &Store<State>) {
     }
 }
 
+/// Calls a hook with the arguments of its record, where the component has it.
+macro_rules! call {
+    (
+        $store:expr, $hooks:ident.$hook:ident.$method:ident, $raw:expr,
+        { $($field:ident $(: $argument:expr)?,)* }
+    ) => {
+        match &$hooks.$hook {
+            Some(guest) => {
+                let call = exports::$hook::Call { $($field $(: $argument)?,)* };
+                Ok(Some($raw(guest.$method($store, call).await?)))
+            }
+            None => Ok(None),
+        }
+    };
+}
+
 /// A live instance. After a failed call it must not be called again.
 pub(super) struct Instance {
     store: Store<State>,
@@ -338,36 +355,32 @@ impl Instance {
 
     async fn dispatch(&mut self, input: &Input) -> wasmtime::Result<Option<Raw>> {
         let Self { store, hooks } = self;
-        macro_rules! call {
-            ($hook:ident, $method:ident, { $($argument:tt)* }, $raw:expr) => {
-                match &hooks.$hook {
-                    Some(guest) => {
-                        let call = exports::$hook::Call { $($argument)* };
-                        Ok(Some($raw(guest.$method(store, call).await?)))
-                    }
-                    None => Ok(None),
-                }
-            };
-        }
         match input {
             Input::BeforeJoin(it) => {
                 let who = lower::Present::new(&it.participant);
-                call!(before_join, call_before_join, {
-                    room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
-                }, Raw::Decision)
+                call!(store, hooks.before_join.call_before_join, Raw::Decision, {
+                    room: lower::room(&it.room),
+                    participant: who.lend(),
+                    at: it.at.0,
+                })
             }
             Input::DescribeRoom(it) => {
                 let who = lower::Present::new(&it.participant);
-                call!(describe_room, call_describe_room, {
-                    room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
-                }, Raw::Shown)
+                call!(store, hooks.describe_room.call_describe_room, Raw::Shown, {
+                    room: lower::room(&it.room),
+                    participant: who.lend(),
+                    at: it.at.0,
+                })
             }
             Input::BeforeProduce(it) => {
                 let who = lower::Present::new(&it.participant);
-                call!(before_produce, call_before_produce, {
-                    room: lower::room(&it.room), participant: who.lend(),
-                    source: lower::source(it.source), codec: lower::codec(&it.codec), at: it.at.0,
-                }, Raw::Decision)
+                call!(store, hooks.before_produce.call_before_produce, Raw::Decision, {
+                    room: lower::room(&it.room),
+                    participant: who.lend(),
+                    source: lower::source(it.source),
+                    codec: lower::codec(&it.codec),
+                    at: it.at.0,
+                })
             }
             Input::Command {
                 name,
@@ -375,76 +388,97 @@ impl Instance {
                 call: it,
             } => {
                 let who = lower::Present::new(&it.participant);
-                call!(on_command, call_on_command, {
-                    room: lower::room(&it.room), participant: who.lend(),
-                    command: name, payload, at: it.at.0,
-                }, Raw::Reply)
+                call!(store, hooks.on_command.call_on_command, Raw::Reply, {
+                    room: lower::room(&it.room),
+                    participant: who.lend(),
+                    command: name,
+                    payload,
+                    at: it.at.0,
+                })
             }
-            Input::Fact(Fact::Joined(it)) => {
+            Input::Fact(fact) => hooks.tell(store, fact).await,
+        }
+    }
+}
+
+impl Hooks {
+    async fn tell(&self, store: &mut Store<State>, fact: &Fact) -> wasmtime::Result<Option<Raw>> {
+        match fact {
+            Fact::Joined(it) => {
                 let who = lower::Present::new(&it.participant);
-                call!(on_join, call_on_join, {
-                    room: lower::room(&it.room), participant: who.lend(), at: it.at.0,
-                }, Raw::Actions)
+                call!(store, self.on_join.call_on_join, Raw::Actions, {
+                    room: lower::room(&it.room),
+                    participant: who.lend(),
+                    at: it.at.0,
+                })
             }
-            Input::Fact(Fact::Left {
+            Fact::Left {
                 room,
                 participant,
                 reason,
                 at,
-            }) => {
+            } => {
                 let who = lower::Present::new(participant);
-                call!(on_leave, call_on_leave, {
-                    room: lower::room(room), participant: who.lend(), reason, at: at.0,
-                }, Raw::Actions)
+                call!(store, self.on_leave.call_on_leave, Raw::Actions, {
+                    room: lower::room(room),
+                    participant: who.lend(),
+                    reason,
+                    at: at.0,
+                })
             }
-            Input::Fact(Fact::NewProducer {
+            Fact::NewProducer {
                 room,
                 participant,
                 producer,
                 at,
-            }) => {
-                let who = lower::Present::new(participant);
-                let id = lower::IdText::new(producer.id.0);
-                call!(on_new_producer, call_on_new_producer, {
-                    room: lower::room(room), participant: who.lend(),
-                    producer: lower::producer(producer, &id), at: at.0,
-                }, Raw::Actions)
+            } => {
+                let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                call!(store, self.on_new_producer.call_on_new_producer, Raw::Actions, {
+                    room: lower::room(room),
+                    participant: who.lend(),
+                    producer: lower::producer(producer, &id),
+                    at: at.0,
+                })
             }
-            Input::Fact(Fact::FirstRtp {
+            Fact::FirstRtp {
                 room,
                 participant,
                 producer,
                 at,
-            }) => {
-                let who = lower::Present::new(participant);
-                let id = lower::IdText::new(producer.id.0);
-                call!(on_first_rtp, call_on_first_rtp, {
-                    room: lower::room(room), participant: who.lend(),
-                    producer: lower::producer(producer, &id), at: at.0,
-                }, Raw::Actions)
+            } => {
+                let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                call!(store, self.on_first_rtp.call_on_first_rtp, Raw::Actions, {
+                    room: lower::room(room),
+                    participant: who.lend(),
+                    producer: lower::producer(producer, &id),
+                    at: at.0,
+                })
             }
-            Input::Fact(Fact::ProducerClosed {
+            Fact::ProducerClosed {
                 room,
                 participant,
                 producer,
                 reason,
                 first_rtp_at,
                 at,
-            }) => {
-                let who = lower::Present::new(participant);
-                let id = lower::IdText::new(producer.id.0);
-                call!(on_producer_closed, call_on_producer_closed, {
-                    room: lower::room(room), participant: who.lend(),
-                    producer: lower::producer(producer, &id), reason,
-                    first_rtp_at: first_rtp_at.map(|at| at.0), at: at.0,
-                }, Raw::Actions)
+            } => {
+                let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                call!(store, self.on_producer_closed.call_on_producer_closed, Raw::Actions, {
+                    room: lower::room(room),
+                    participant: who.lend(),
+                    producer: lower::producer(producer, &id),
+                    reason,
+                    first_rtp_at: first_rtp_at.map(|at| at.0),
+                    at: at.0,
+                })
             }
-            Input::Fact(Fact::SpeakerChanged { room, speakers, at }) => {
+            Fact::SpeakerChanged { room, speakers, at } => {
                 let ids = lower::speaker_ids(speakers);
-                let speakers = lower::speakers(speakers, &ids);
-                call!(speaker_changed, call_speaker_changed, {
-                    room: lower::room(room), speakers: &speakers, at: at.0,
-                }, Raw::Actions)
+                call!(store, self.speaker_changed.call_speaker_changed, Raw::Actions, {
+                    room: lower::room(room),
+                    speakers: &lower::speakers(speakers, &ids),
+                    at: at.0,
+                })
             }
         }
     }

@@ -259,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn a_kicks_reason_is_cut_to_one_printable_line() {
+        let reason = "x\n".repeat(1000);
+        let kick = wit::Action::Kick(wit::KickUser { user_id: 7, reason });
+        let Ok(Action::Kick { reason, .. }) = action(kick) else {
+            panic!("a kick")
+        };
+        assert_eq!(
+            reason.chars().count(),
+            limits::REASON + 1,
+            "and an ellipsis"
+        );
+        assert!(!reason.contains('\n'));
+    }
+
+    #[test]
     fn a_target_is_an_id() {
         assert!(target(&wit::Target::Producer("nobody".to_owned())).is_err());
         assert_eq!(target(&wit::Target::User(7)), Ok(Target::User(UserId(7))));

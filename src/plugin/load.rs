@@ -110,8 +110,8 @@ fn is_compatible(version: &str) -> bool {
     version.rsplit_once('.').map(|(line, _)| line) == line(WIT_VERSION)
 }
 
-/// Checks the commands that a plugin registers.
-pub(super) fn check_commands(template: &Template, commands: &[String]) -> Result<(), String> {
+/// Checks the commands that a plugin registers, given whether it could answer them.
+pub(super) fn check_commands(commands: &[String], answers: bool) -> Result<(), String> {
     if commands.len() > limits::COMMANDS {
         let limit = limits::COMMANDS;
         return Err(format!(
@@ -119,7 +119,7 @@ pub(super) fn check_commands(template: &Template, commands: &[String]) -> Result
             commands.len()
         ));
     }
-    if !commands.is_empty() && !template.has(Hook::OnCommand) {
+    if !commands.is_empty() && !answers {
         return Err("registers commands but does not export `on-command`".to_owned());
     }
     match commands.iter().find(|name| !lift::is_plugin_event(name)) {
@@ -160,6 +160,20 @@ mod tests {
         assert!(!is_compatible("0.2.0"));
         assert!(!is_compatible("1.1.0"));
         assert!(!is_compatible("nonsense"));
+    }
+
+    #[test]
+    fn commands_are_limited_and_have_names_of_their_own() {
+        let commands = |count: usize| vec!["seat:take".to_owned(); count];
+        assert_eq!(check_commands(&commands(0), false), Ok(()));
+        assert_eq!(check_commands(&commands(limits::COMMANDS), true), Ok(()));
+        assert!(check_commands(&commands(limits::COMMANDS + 1), true).is_err());
+        assert!(
+            check_commands(&commands(1), false)
+                .unwrap_err()
+                .contains("on-command")
+        );
+        assert!(check_commands(&["room:join".to_owned()], true).is_err());
     }
 
     #[test]

@@ -53,7 +53,11 @@ impl Published {
     pub(super) fn without_present<T: AsRef<[u8]>>(&self, lines: Vec<T>) -> io::Result<Vec<T>> {
         let sizes = lines.iter().map(|line| line.as_ref().len() as u64 + 1);
         let reach: u64 = sizes.sum();
-        let mut file = File::open(&self.path)?;
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lines),
+            Err(error) => return Err(error),
+        };
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(reach)))?;
         let mut tail = Vec::new();

@@ -1,11 +1,6 @@
 //! One owner's keys in memory, and changes to them that are not applied yet.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    ops::Bound,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -74,6 +69,9 @@ pub enum PublishError {
 
 type Values = BTreeMap<String, Arc<[u8]>>;
 
+/// A key's new value, or `None` where it is deleted.
+pub(super) type Change = Option<Arc<[u8]>>;
+
 /// One owner's keys.
 pub struct Space {
     owner: Arc<str>,
@@ -120,13 +118,15 @@ impl Space {
         if staged.is_empty() {
             return None;
         }
-        let keys_changed = !staged.changes.is_empty();
-        let lines = staged.events.iter().map(|event| event.line(&self.owner));
-        let lines: Vec<Box<[u8]>> = lines.collect();
+        let Staged {
+            changes, events, ..
+        } = staged;
+        let keys_changed = !changes.is_empty();
+        let lines = events.iter().map(|event| event.line(&self.owner)).collect();
         // Under the backlog's lock, so that the disk sees the sets in the order of memory.
-        let sequence = self.backlog.add(&self.owner, &staged.changes, lines, || {
+        let sequence = self.backlog.add(&self.owner, changes, lines, |changes| {
             let mut kept = self.kept.write();
-            for (key, change) in &staged.changes {
+            for (key, change) in changes {
                 kept.set(key, change.clone());
             }
         });
@@ -138,7 +138,7 @@ impl Space {
 }
 
 impl Kept {
-    fn set(&mut self, key: &str, value: Option<Arc<[u8]>>) {
+    fn set(&mut self, key: &str, value: Change) {
         let before = match value {
             Some(value) => {
                 self.bytes += key.len() + value.len();
@@ -178,7 +178,7 @@ impl Saved {
 /// then be. Dropping it leaves no trace.
 #[derive(Default)]
 pub struct Staged {
-    changes: BTreeMap<String, Option<Arc<[u8]>>>,
+    changes: BTreeMap<String, Change>,
     changed: usize,
     /// Keys that there will be more (or, negative, fewer).
     more_keys: isize,
@@ -277,13 +277,18 @@ impl Staged {
         }
         let (more_keys, more_bytes) = {
             let kept = space.kept.read();
-            let before = match self.changes.get(key) {
-                Some(change) => change.as_ref().map(|value| value.len()),
-                None => kept.values.get(key).map(|value| value.len()),
+            let staged = self.changes.get(key);
+            let before = match staged {
+                Some(change) => change.as_deref(),
+                None => kept.values.get(key).map(|value| &**value),
             };
+            if staged.is_none() && before == value {
+                // Nothing to bring to the disk, so nothing for an answer to wait for.
+                return Ok(());
+            }
             let keys = isize::from(value.is_some()) - isize::from(before.is_some());
             let bytes = value.map_or(0, |value| signed(key.len() + value.len()))
-                - before.map_or(0, |before| signed(key.len() + before));
+                - before.map_or(0, |before| signed(key.len() + before.len()));
             let (more_keys, more_bytes) = (self.more_keys + keys, self.more_bytes + bytes);
             if keys > 0 && signed(kept.values.len()) + more_keys > signed(limits.keys) {
                 return quota(format!("the plugin may keep {} keys", limits.keys));
@@ -402,26 +407,4 @@ fn quota<T>(text: String) -> Result<T, KeyError> {
 
 fn signed(number: usize) -> isize {
     isize::try_from(number).unwrap_or(isize::MAX)
-}
-
-/// Merges changes into those that wait for the disk; a later one replaces an earlier one.
-pub(super) fn merge(
-    waiting: &mut BTreeMap<(Arc<str>, String), Option<Arc<[u8]>>>,
-    bytes: &mut usize,
-    key: (Arc<str>, String),
-    change: Option<Arc<[u8]>>,
-    replace: bool,
-) {
-    let size = |change: &Option<Arc<[u8]>>| change.as_ref().map_or(0, |value| value.len());
-    match waiting.entry(key) {
-        Entry::Vacant(entry) => {
-            *bytes += entry.key().1.len() + size(&change);
-            entry.insert(change);
-        }
-        Entry::Occupied(mut entry) if replace => {
-            *bytes = (*bytes + size(&change)).saturating_sub(size(entry.get()));
-            entry.insert(change);
-        }
-        Entry::Occupied(_) => {}
-    }
 }

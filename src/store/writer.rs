@@ -1,7 +1,7 @@
 //! The thread that brings changes to the disk: one transaction for all that waits.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
-use super::{StoreError, published::Published, space::merge};
+use super::{StoreError, published::Published, space::Change};
 
 /// Keys by owner and name.
 const KEYS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("keys");
@@ -61,7 +61,7 @@ struct Waiting {
 
 #[derive(Default)]
 struct Batch {
-    changes: BTreeMap<(Arc<str>, String), Option<Arc<[u8]>>>,
+    changes: BTreeMap<(Arc<str>, String), Change>,
     lines: Vec<Box<[u8]>>,
     bytes: usize,
     sequence: u64,
@@ -71,6 +71,22 @@ impl Batch {
     fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.lines.is_empty()
     }
+
+    /// Adds a change of a key. A newer one replaces what is there, an older one does not.
+    fn add(&mut self, key: (Arc<str>, String), change: Change, newer: bool) {
+        let size = |change: &Change| change.as_ref().map_or(0, |value| value.len());
+        match self.changes.entry(key) {
+            Entry::Vacant(entry) => {
+                self.bytes += entry.key().1.len() + size(&change);
+                entry.insert(change);
+            }
+            Entry::Occupied(mut entry) if newer => {
+                self.bytes = (self.bytes + size(&change)).saturating_sub(size(entry.get()));
+                entry.insert(change);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
 }
 
 impl Backlog {
@@ -78,26 +94,19 @@ impl Backlog {
     pub(super) fn add(
         &self,
         owner: &Arc<str>,
-        changes: &BTreeMap<String, Option<Arc<[u8]>>>,
+        changes: BTreeMap<String, Change>,
         lines: Vec<Box<[u8]>>,
-        apply: impl FnOnce(),
+        apply: impl FnOnce(&BTreeMap<String, Change>),
     ) -> u64 {
         let mut waiting = self.waiting.lock();
-        apply();
+        apply(&changes);
         let Waiting {
             batch, sequence, ..
         } = &mut *waiting;
         *sequence += 1;
         batch.sequence = *sequence;
         for (key, change) in changes {
-            let key = (Arc::clone(owner), key.clone());
-            merge(
-                &mut batch.changes,
-                &mut batch.bytes,
-                key,
-                change.clone(),
-                true,
-            );
+            batch.add((Arc::clone(owner), key), change, true);
         }
         batch.bytes += lines.iter().map(|line| line.len()).sum::<usize>();
         batch.lines.extend(lines);
@@ -136,8 +145,9 @@ impl Backlog {
 
     /// All that waits now.
     fn take(&self) -> Batch {
+        let mut waiting = self.waiting.lock();
         self.full.store(false, Ordering::Relaxed);
-        std::mem::take(&mut self.waiting.lock().batch)
+        std::mem::take(&mut waiting.batch)
     }
 
     /// Gives back what could not be written; what was added since is newer.
@@ -146,7 +156,7 @@ impl Backlog {
         let batch = &mut waiting.batch;
         batch.sequence = batch.sequence.max(failed.sequence);
         for (key, change) in failed.changes {
-            merge(&mut batch.changes, &mut batch.bytes, key, change, false);
+            batch.add(key, change, false);
         }
         batch.bytes += failed.lines.iter().map(|line| line.len()).sum::<usize>();
         let newer = std::mem::replace(&mut batch.lines, failed.lines);

@@ -85,6 +85,7 @@ impl Rig {
     }
 
     pub(super) async fn load_in(dir: TempDir, plugins: &[PluginConfig]) -> Result<Self, LoadError> {
+        keep_compiled_code(&dir);
         let store = Store::open(dir.path()).unwrap();
         let host = PluginHost::load(plugins, &store).await?;
         let carried = Carried::default();
@@ -164,6 +165,13 @@ impl Rig {
     }
 }
 
+/// Compiling the same component for every test would take most of their time.
+fn keep_compiled_code(dir: &TempDir) {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins-test/cache");
+    std::fs::create_dir_all(&shared).unwrap();
+    drop(std::os::unix::fs::symlink(shared, dir.path().join("cache")));
+}
+
 pub(super) fn room(id: &str) -> RoomView {
     RoomView {
         id: RoomId::new(id).unwrap(),
@@ -176,7 +184,7 @@ pub(super) fn participant(user: u64) -> ParticipantView {
         id: UserId(user),
         name: Some("Ada".to_owned()),
         avatar: None,
-        roles: vec!["moderator".to_owned()],
+        roles: vec!["speaker".to_owned()],
         claims: "{\"plan\":\"pro\"}".to_owned(),
     };
     ParticipantView {
