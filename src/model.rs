@@ -40,9 +40,7 @@ impl fmt::Debug for RoomId {
 }
 
 /// A user account: the token's `id` or numeric `sub`.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub u64);
 
@@ -112,7 +110,9 @@ pub struct User {
 }
 
 /// What a producer carries; a participant has at most one of each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The voice.
@@ -134,9 +134,7 @@ pub struct Codec {
 }
 
 /// Unix time in milliseconds, UTC.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMs(pub u64);
 
@@ -144,7 +142,9 @@ impl UnixMs {
     /// The machine's time now.
     #[must_use]
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
@@ -168,8 +168,19 @@ impl Refusal {
     pub fn new(message: &str) -> Self {
         let code = message
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_uppercase()
+                } else {
+                    '_'
+                }
+            })
             .collect();
-        Self { code, message: message.to_owned(), details: None, plugin: None }
+        Self {
+            code,
+            message: message.to_owned(),
+            details: None,
+            plugin: None,
+        }
     }
 }

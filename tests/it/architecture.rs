@@ -17,7 +17,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("media", &["config", "telemetry", "model"]),
     ("room", &["plugin", "media", "config", "telemetry", "model"]),
     ("signal", &["room", "media", "config", "telemetry", "model"]),
-    ("server", &["signal", "room", "plugin", "media", "store", "config", "telemetry", "model"]),
+    (
+        "server",
+        &[
+            "signal",
+            "room",
+            "plugin",
+            "media",
+            "store",
+            "config",
+            "telemetry",
+            "model",
+        ],
+    ),
 ];
 
 /// A word of source and the only module that may contain it.
@@ -45,7 +57,10 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// The source without comments and doc comments.
 fn code(text: &str) -> String {
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Each source file with its top-level module and code; `main` and `lib` aside.
@@ -56,8 +71,18 @@ fn modules() -> Vec<(String, String, PathBuf)> {
     files
         .into_iter()
         .filter_map(|path| {
-            let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
-            let module = first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+            let first = path
+                .strip_prefix(&root)
+                .unwrap()
+                .components()
+                .next()
+                .unwrap();
+            let module = first
+                .as_os_str()
+                .to_str()
+                .unwrap()
+                .trim_end_matches(".rs")
+                .to_owned();
             let text = code(&fs::read_to_string(&path).unwrap());
             (module != "lib" && module != "main").then_some((module, text, path))
         })
@@ -86,13 +111,27 @@ fn named(code: &str) -> Vec<&'static str> {
             }
             tree.push(',');
         } else {
-            tree.push_str(part.split(|one: char| !one.is_alphanumeric() && one != '_').next().unwrap());
+            tree.push_str(
+                part.split(|one: char| !one.is_alphanumeric() && one != '_')
+                    .next()
+                    .unwrap(),
+            );
             tree.push(',');
         }
     }
-    let first = |item: &str| item.trim().split("::").next().unwrap_or_default().to_owned();
+    let first = |item: &str| {
+        item.trim()
+            .split("::")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let items: Vec<String> = tree.split(',').map(first).collect();
-    MAY_USE.iter().map(|(module, _)| *module).filter(|one| items.iter().any(|item| item == one)).collect()
+    MAY_USE
+        .iter()
+        .map(|(module, _)| *module)
+        .filter(|one| items.iter().any(|item| item == one))
+        .collect()
 }
 
 #[test]
@@ -119,14 +158,21 @@ fn each_foreign_crate_is_named_in_its_own_module_only() {
             if module == *home || EXCEPT.contains(&(*word, module.as_str())) {
                 continue;
             }
-            assert!(!code.contains(word), "{}: only `{home}` names `{word}`", path.display());
+            assert!(
+                !code.contains(word),
+                "{}: only `{home}` names `{word}`",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn the_check_sees_what_it_forbids() {
-    assert_eq!(named("use crate::{\n    media::{self, Media},\n    model::RoomId,\n};"), ["model", "media"]);
+    assert_eq!(
+        named("use crate::{\n    media::{self, Media},\n    model::RoomId,\n};"),
+        ["model", "media"]
+    );
     assert_eq!(named("fn f() { crate::room::Rooms::new(); }"), ["room"]);
     assert!(modules().len() > 20);
 }
