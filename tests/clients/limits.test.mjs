@@ -47,7 +47,7 @@ describe('a frame', () => {
           ['audio:producerClosed', { producerId, userId, source: 'mic', reason: 'disconnected' }],
           ['room:userLeft', { userId, reason: 'disconnected' }],
         ]);
-        assert.ok((await refusedFrames('oversize')) >= before, 'counters do not fall');
+        assert.ok((await refusedFrames('oversize')) > before, 'counted');
         await server.serves();
       });
     }
