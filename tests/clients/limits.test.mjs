@@ -94,6 +94,14 @@ describe('the event budget', () => {
     assert.ok((await refusedFrames('rate')) >= before + limited.length, 'counted');
   });
 
+  test('leaves no request unanswered, however many are sent at once', async () => {
+    const client = await server.enter('answers');
+    const answers = await Promise.all(Array.from({ length: 3_000 }, () => ask(client)));
+    for (const answer of answers) {
+      assert.ok(['RATE_LIMITED', 'CONSUMER_NOT_FOUND'].includes(answer.code), answer.code);
+    }
+  });
+
   test('is refilled', async () => {
     const client = await server.enter('refill');
     await Promise.all(Array.from({ length: CAPACITY + 20 }, () => ask(client)));
