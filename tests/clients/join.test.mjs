@@ -219,18 +219,39 @@ describe('joining a second room', () => {
   });
 });
 
-test('joining the same room again starts afresh there', async () => {
-  const client = await speaker(server, 'again');
-  const friend = await server.enter('again');
-  const { producerId, userId } = client;
-  const joined = await client.join('again');
-  assert.deepEqual(joined.existingProducers, []);
-  assert.deepEqual(await friend.next('audio:producerClosed'), { producerId, userId, source: 'mic', reason: 'left' });
-  refused(await client.request('producer:close', { producerId }), 'Producer not found');
-  await openTransport(client, 'producer');
-  await client.leave();
-  await server.settle('again', friend);
-  assert.equal(friend.left().filter(([name]) => name === 'room:userLeft').length, 1);
+describe('joining the same room again', () => {
+  test('leaves it and starts afresh there', async () => {
+    const client = await speaker(server, 'again');
+    const friend = await server.enter('again');
+    const { producerId, userId } = client;
+    const { existingProducers, participants } = await client.join('again');
+    assert.deepEqual(existingProducers, []);
+    assert.deepEqual(participants, [{ userId: friend.userId, isSpeaker: false }]);
+    refused(await client.request('producer:close', { producerId }), 'Producer not found');
+    await openTransport(client, 'producer');
+    await server.settle('again', friend);
+    assert.deepEqual(friend.left(), [
+      ['audio:producerClosed', { producerId, userId, source: 'mic', reason: 'left' }],
+      ['room:userLeft', { userId, reason: 'left' }],
+      ['room:userJoined', { userId }],
+    ]);
+    const ofMyself = client.left().filter(([, payload]) => payload.userId === userId);
+    assert.deepEqual(ofMyself.map(([name]) => name), ['audio:producerClosed']);
+  });
+
+  test('needs no second place in a full one', async () => {
+    const inside = [];
+    for (let i = 0; i < 4; i += 1) inside.push(await server.enter('again-full'));
+    await inside[0].join('again-full');
+    ok(await inside[0].request('seat:take', { seatIndex: 0 }));
+  });
+
+  test('of which one is the only one works', async () => {
+    const client = await speaker(server, 'again-alone');
+    const { participants, existingProducers } = await client.join('again-alone');
+    assert.deepEqual([participants, existingProducers], [[], []]);
+    await openTransport(client, 'producer');
+  });
 });
 
 test('requests that are sent at once with the join are answered in its room', async () => {

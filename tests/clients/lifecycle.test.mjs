@@ -157,16 +157,12 @@ describe('after a restart with the same data', () => {
     await second.stop();
   });
 
-  test('without a word of warning, too', async () => {
+  test('and nobody is left seated by a server that was killed', async () => {
     const dir = await directory();
     const first = await start({ dir, config: { plugins: SEATED } });
     const boss = await first.enter('crashed', { roles: ['owner'] });
     ok(await boss.request('seat:take', { seatIndex: 0 }));
-    ok(await boss.request('seat:lock', { seatIndex: 5 }));
-    await boss.next('seat:locked');
-    first.signal('SIGKILL');
-    await first.ended();
-    boss.close();
+    await first.kill();
 
     const second = await start({ dir, config: { plugins: SEATED } });
     const guest = await second.enter('crashed');

@@ -245,6 +245,14 @@ export class Server {
     return within(limit, 'the end of the server', this.#process.ended);
   }
 
+  /** Kills the server: no farewell, no flush. */
+  async kill() {
+    this.signal('SIGKILL');
+    await this.ended();
+    for (const client of this.#clients) client.close();
+    await this.#temp.remove();
+  }
+
   /** Stops the server; it must end well, without a panic on the way. */
   async stop() {
     for (const client of this.#clients) client.close();
