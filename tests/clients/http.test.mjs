@@ -54,16 +54,18 @@ describe('GET /metrics', () => {
   });
 
   test('counts rooms and participants down again', async () => {
-    const client = await server.enter('counted');
-    await client.leave();
-    const other = await server.enter('counted');
-    other.close();
-    const rooms = async () => /^voice_room_rooms (\d+)$/m.exec(await (await server.fetch('/metrics')).text())?.[1];
-    const before = Number(await rooms());
-    const last = await server.enter(`one-more-${newUser()}`);
-    assert.equal(Number(await rooms()), before + 1);
-    await last.leave();
-    assert.equal(Number(await rooms()), before);
+    const gauges = async () => {
+      const text = await (await server.fetch('/metrics')).text();
+      return ['rooms', 'participants'].map((name) => Number(new RegExp(`^voice_room_${name} (\\d+)$`, 'm').exec(text)[1]));
+    };
+    const [rooms, participants] = await gauges();
+    const one = await server.enter(`counted-${newUser()}`);
+    const two = await server.enter(one.room);
+    assert.deepEqual(await gauges(), [rooms + 1, participants + 2]);
+    await one.leave();
+    assert.deepEqual(await gauges(), [rooms + 1, participants + 1]);
+    await two.leave();
+    assert.deepEqual(await gauges(), [rooms, participants]);
   });
 });
 

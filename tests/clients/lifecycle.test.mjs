@@ -197,6 +197,7 @@ describe('a server that cannot start', () => {
     const taken = createServer();
     await new Promise((done) => taken.listen(0, '127.0.0.1', done));
     const listen = `127.0.0.1:${taken.address().port}`;
+    taken.unref();
     const { code, stderr } = await serve('--dev', '--listen', listen, '--data-dir', await directory());
     taken.close();
     assert.ok(code > 0, `${code}`);

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -12,6 +13,9 @@ import { Client, within } from './client.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const program = resolve(here, process.env.VOICE_ROOM_BIN ?? '../../target/debug/voice-room');
+if (!existsSync(program)) {
+  throw new Error(`${program} is not there: build the server, or name it in VOICE_ROOM_BIN`);
+}
 
 /** How long a start may take: plugins are compiled the first time. */
 const START_LIMIT = 60_000;
@@ -107,9 +111,7 @@ function run(args, env = {}) {
   }
   running.add(child);
   const ended = new Promise((done, failed) => {
-    child.once('error', ({ message }) => {
-      failed(new Error(`${message}: build the server, or name it in VOICE_ROOM_BIN`));
-    });
+    child.once('error', failed);
     child.once('close', () => running.delete(child));
     child.once('close', (code, signal) => done({ code, signal, ...output }));
   });
