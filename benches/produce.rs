@@ -5,6 +5,12 @@
 //!
 //! Run with `cargo bench --bench produce`, after `make plugins`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot run stops and says where"
+)]
+
 use std::{path::Path, sync::Arc, time::Instant};
 
 use hdrhistogram::Histogram;
@@ -47,7 +53,7 @@ impl Side {
             claims: "{}".to_owned(),
         });
         let joined = rooms
-            .join(&RoomId::new("bench").unwrap(), &user)
+            .join(&RoomId::new("bench").unwrap(), &user, &mut None)
             .await
             .unwrap();
         let membership = joined.membership;

@@ -278,16 +278,17 @@ pub struct PluginConfig {
 }
 
 /// The answer in place of a hook that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FailurePolicy {
     /// The request is refused. The default.
+    #[default]
     Deny,
     /// The request goes on as if the plugin had allowed it.
     Allow,
 }
 
 /// A [`FailurePolicy`] for each hook that decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FailurePolicies {
     /// `on_failure.before_join`
     pub before_join: FailurePolicy,
