@@ -11,3 +11,5 @@ mod dtls;
 mod peer;
 #[cfg(test)]
 mod plugins;
+#[cfg(test)]
+mod rooms;
