@@ -261,3 +261,8 @@ pub use outcome::{Answer, Decision, Denial, Failure, Outcome, Refusal, Reply, al
 pub use plugin::Plugin;
 pub use roster::{Presence, Roster};
 pub use settings::{InitError, Settings};
+
+/// The example of the project's first page is held to this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
