@@ -31,8 +31,16 @@ fn main() -> Outcome<()> {
     metrics::set_global_recorder(
         metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder(),
     )?;
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime
+        .enable_all()
+        .on_thread_start(voice_room::plugin::prepare_thread)
+        .build()?;
     // A server's requests are tasks of worker threads; `block_on` alone is not.
-    tokio::runtime::Runtime::new()?.block_on(async { tokio::spawn(run()).await? })
+    runtime.block_on(async { tokio::spawn(run()).await? })
 }
 
 async fn run() -> Outcome<()> {
@@ -183,7 +191,7 @@ impl Bench {
         }
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let mut histogram = Histogram::<u64>::new(3)?;
+            let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
             let began = Instant::now();
             while began.elapsed() < ROUND {
                 histogram.saturating_record(u64::try_from(self.decide(hook).await?.as_nanos())?);

@@ -26,6 +26,7 @@ mod limits;
 mod load;
 mod lower;
 mod meters;
+mod queue;
 mod throttle;
 mod wasi;
 
@@ -68,6 +69,12 @@ const COMPLAINTS: u32 = 10;
 
 /// Lines a second that one plugin may log.
 const LINES: u32 = 1000;
+
+/// Prepares a thread for calls of plugins, so that its first one does not pay for it. For a
+/// runtime's `on_thread_start`.
+pub fn prepare_thread() {
+    engine::prepare_thread();
+}
 
 /// Why plugins cannot be loaded: every problem of every plugin.
 #[derive(Debug)]

@@ -57,6 +57,11 @@ impl Engine {
     }
 }
 
+/// See [`super::prepare_thread`].
+pub(super) fn prepare_thread() {
+    Wasmtime::tls_eager_initialize();
+}
+
 /// Advances the epoch by one each tick. Late ticks are not made up for: two at once would
 /// halve some guest's time.
 fn tick(wasmtime: &Wasmtime, stop: &mpsc::Receiver<()>) {
@@ -80,7 +85,6 @@ fn config(instances: usize, cache_dir: &Path) -> wasmtime::Result<Config> {
         .concurrency_support(false)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
-        .generate_address_map(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
     let mut cache = CacheConfig::new();
     cache.with_directory(absolute(cache_dir)?);

@@ -13,7 +13,7 @@ use wasmtime::{
 
 use super::{
     call::{Action, Fact, Hook, Input},
-    engine::Engine,
+    engine::{Engine, TICK},
     host::{
         Call, Identity, State, printable,
         wit::{
@@ -34,6 +34,10 @@ use crate::{
 /// How long a call may take by the wall clock, in time budgets: a guest that waits, and not
 /// runs, is ended by this.
 pub(super) const WALL_BUDGETS: u32 = 4;
+
+/// The most that a guest is charged between two pauses, which are a tick or two apart: also
+/// where it is in the middle of filling its memory, which cannot be interrupted.
+const LONGEST_SLICE: Duration = TICK.saturating_mul(4);
 
 /// Most characters of a trap's description in the log.
 const TRAP_TEXT: usize = 2000;
@@ -249,7 +253,8 @@ fn meter_time(store: &mut Store<State>, budget: Duration) {
     store.epoch_deadline_callback(move |mut context| {
         let State { call, resumed, .. } = context.data_mut();
         let slice = nanos_since(call.began).saturating_sub(resumed.load(Ordering::Relaxed));
-        call.spent += Duration::from_nanos(slice);
+        // A longer one means that the machine had others run in between.
+        call.spent += Duration::from_nanos(slice).min(LONGEST_SLICE);
         if call.spent >= budget {
             return Ok(UpdateDeadline::Interrupt);
         }

@@ -1,18 +1,15 @@
 //! A lane: one instance and what waits for it, first in, first out.
 //!
 //! A room is served by one lane of each plugin, so a plugin learns of a room's events in
-//! their order, and rooms of different lanes run side by side. Where nothing waits, a
+//! their order, and rooms of different lanes run side by side. Where nothing is running, a
 //! question is answered within the asker's own task, without a hop. A guest that takes
 //! longer than a tick goes on in a task of its own, so that a caller who goes away, or does
 //! not look, holds up nobody.
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::Pin,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -27,7 +24,7 @@ use super::{
     CarryOut,
     call::{Hook, Input},
     instance::{Answer, Failure, Instance, Output, Template},
-    limits,
+    queue::{Claim, Job, Pushed, Queue, Reply},
 };
 use crate::store::Saved;
 
@@ -38,9 +35,6 @@ const TURN: Duration = Duration::from_micros(500);
 /// the second.
 const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// An answer, and when what the hook wrote is durable.
-pub(super) type Reply = Result<(Answer, Option<Saved>), Failure>;
-
 /// See the module.
 pub(super) struct Lane {
     template: Arc<Template>,
@@ -48,45 +42,36 @@ pub(super) struct Lane {
     /// Callers may be outside of it.
     runtime: Handle,
     state: Mutex<LaneState>,
+    /// Told whenever nothing waits and nothing runs.
     idle: Notify,
 }
 
 struct LaneState {
     slot: Slot,
-    queue: VecDeque<Job>,
-    /// How many of the queue are questions, and `speaker-changed`.
-    questions: usize,
-    speaker_changes: usize,
+    queue: Queue,
     stopped: bool,
 }
 
-/// Where the instance is. While it is `Ready`, the queue is empty.
+/// Where the instance is.
 enum Slot {
+    /// Here. If the queue is not empty, a task is on its way to begin with it.
     Ready(Box<Instance>),
-    /// A [`Turn`] has it, or makes a new one.
+    /// It has failed, and a task is on its way to make another.
+    Empty,
+    /// A [`Turn`] has it.
     Running,
-    /// As `Running`, but making one has failed, and the next attempt is not due yet.
+    /// A [`Turn`] waits before it tries again to make one.
     Down,
 }
 
-enum Job {
-    Fact(Arc<Input>),
-    Question {
-        input: Arc<Input>,
-        claim: Claim,
-        reply: oneshot::Sender<Reply>,
-    },
-}
-
-/// Decides whether a call counts: the lane claims it to carry it out, or the asker, out of
-/// patience, to have it undone.
-#[derive(Clone, Default)]
-struct Claim(Arc<AtomicBool>);
-
-impl Claim {
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
+/// What a question comes upon.
+enum Entrance {
+    /// Nothing waits: it can be asked now.
+    Now(Turn),
+    /// Facts wait, but nobody tells them yet: the asker does, and has its answer sooner.
+    Next(Turn, Claim, oneshot::Receiver<Reply>),
+    /// It has to wait.
+    Queued(Claim, oneshot::Receiver<Reply>),
 }
 
 impl Lane {
@@ -96,15 +81,13 @@ impl Lane {
         carry_out: Arc<CarryOut>,
         instance: Box<Instance>,
     ) -> Arc<Self> {
-        let state = LaneState {
-            slot: Slot::Ready(instance),
-            queue: VecDeque::new(),
-            questions: 0,
-            speaker_changes: 0,
+        let slot = Slot::Ready(instance);
+        let state = Mutex::new(LaneState {
+            slot,
+            queue: Queue::default(),
             stopped: false,
-        };
-        let runtime = Handle::current();
-        let (state, idle) = (Mutex::new(state), Notify::new());
+        });
+        let (runtime, idle) = (Handle::current(), Notify::new());
         Arc::new(Self {
             template,
             carry_out,
@@ -116,26 +99,34 @@ impl Lane {
 
     /// Asks, and waits for the answer for a bounded time.
     pub(super) async fn ask(self: &Arc<Self>, input: &Arc<Input>) -> Reply {
-        let turn = match self.enter(input)? {
-            Entrance::Now(turn) => turn,
-            Entrance::Queued(claim, reply) => return self.wait(claim, reply).await,
-        };
-        let mut run = Box::pin(turn.run(Arc::clone(input)));
-        match poll_fn(|context| Poll::Ready(run.as_mut().poll(context))).await {
-            Poll::Ready((turn, result)) => result.map(|output| turn.apply(input, output)),
-            Poll::Pending => {
-                let (answered, reply) = oneshot::channel();
-                let claim = Claim::default();
-                let (lane, claimed, input) = (Arc::clone(self), claim.clone(), Arc::clone(input));
-                self.runtime.spawn(async move {
-                    match lane.bounded(&input, run).await {
-                        Ok((turn, result)) => drop(turn.answer(&input, result, &claimed, answered)),
-                        Err(failure) => drop(answered.send(Err(failure))),
-                    }
-                });
+        match self.enter(input)? {
+            Entrance::Now(turn) => self.ask_now(turn, input).await,
+            Entrance::Next(turn, claim, reply) => {
+                let mut work = Box::pin(turn.work());
+                if poll_once(work.as_mut()).await.is_pending() {
+                    self.runtime.spawn(work);
+                }
                 self.wait(claim, reply).await
             }
+            Entrance::Queued(claim, reply) => self.wait(claim, reply).await,
         }
+    }
+
+    async fn ask_now(self: &Arc<Self>, turn: Turn, input: &Arc<Input>) -> Reply {
+        let mut run = Box::pin(turn.run(Arc::clone(input)));
+        if let Poll::Ready((turn, result)) = poll_once(run.as_mut()).await {
+            return result.map(|output| turn.apply(input, output));
+        }
+        let (answered, reply) = oneshot::channel();
+        let claim = Claim::default();
+        let (lane, claimed, input) = (Arc::clone(self), claim.clone(), Arc::clone(input));
+        self.runtime.spawn(async move {
+            match lane.bounded(&input, run).await {
+                Ok((turn, result)) => drop(turn.answer(&input, result, &claimed, answered)),
+                Err(failure) => drop(answered.send(Err(failure))),
+            }
+        });
+        self.wait(claim, reply).await
     }
 
     fn enter(self: &Arc<Self>, input: &Arc<Input>) -> Result<Entrance, Failure> {
@@ -143,31 +134,30 @@ impl Lane {
         if state.stopped {
             return Err(Failure::Stopped);
         }
-        match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(instance) => {
-                drop(state);
-                Ok(Entrance::Now(Turn::new(self, Some(instance))))
+        if matches!(state.slot, Slot::Down) {
+            return Err(Failure::Down);
+        }
+        let idle = matches!(state.slot, Slot::Ready(_)) && state.queue.is_empty();
+        let queued = if idle {
+            None
+        } else {
+            let queued = state.queue.ask(input).ok_or(Failure::Overloaded)?;
+            self.template.identity.meters.queued.increment(1);
+            Some(queued)
+        };
+        let turn = match std::mem::replace(&mut state.slot, Slot::Running) {
+            Slot::Ready(instance) => Some(Turn::new(self, Some(instance))),
+            slot => {
+                state.slot = slot;
+                None
             }
-            Slot::Down => {
-                state.slot = Slot::Down;
-                Err(Failure::Down)
-            }
-            Slot::Running => {
-                if state.questions >= limits::QUEUED_QUESTIONS || state.queue.len() >= limits::QUEUE
-                {
-                    return Err(Failure::Overloaded);
-                }
-                let (reply, answered) = oneshot::channel();
-                let claim = Claim::default();
-                let input = Arc::clone(input);
-                state.push(Job::Question {
-                    input,
-                    claim: claim.clone(),
-                    reply,
-                });
-                self.template.identity.meters.queued.increment(1);
-                Ok(Entrance::Queued(claim, answered))
-            }
+        };
+        drop(state);
+        match (turn, queued) {
+            (Some(turn), None) => Ok(Entrance::Now(turn)),
+            (Some(turn), Some((claim, reply))) => Ok(Entrance::Next(turn, claim, reply)),
+            (None, Some((claim, reply))) => Ok(Entrance::Queued(claim, reply)),
+            (None, None) => Err(Failure::Down),
         }
     }
 
@@ -213,50 +203,108 @@ impl Lane {
 
     /// Tells, and does not wait.
     pub(super) fn tell(self: &Arc<Self>, input: &Arc<Input>) {
-        let meters = &self.template.identity.meters;
+        let identity = &self.template.identity;
         let mut state = self.state.lock();
         if state.stopped {
-            meters.dropped.increment(1);
+            identity.meters.dropped.increment(1);
             return;
         }
-        if state.queue.len() >= limits::QUEUE {
-            meters.dropped.increment(1);
-            if state.drop_speaker_change() {
-                meters.queued.decrement(1);
-            } else {
-                drop(state);
-                if input.hook() != Hook::SpeakerChanged && self.template.identity.complaints.allow()
-                {
-                    let plugin = &*self.template.identity.name;
-                    let (hook, room) = (input.hook().name(), input.room());
-                    tracing::error!(plugin, hook, %room, "the plugin's queue is full: it will not learn of this");
+        let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_empty();
+        let pushed = state.queue.tell(input);
+        drop(state);
+        match pushed {
+            Pushed::Whole => identity.meters.queued.increment(1),
+            Pushed::Forgot => identity.meters.dropped.increment(1),
+            Pushed::Refused => {
+                identity.meters.dropped.increment(1);
+                if input.hook() != Hook::SpeakerChanged && identity.complaints.allow() {
+                    let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
+                    tracing::error!(
+                        plugin, hook, %room,
+                        "the plugin's queue is full: it will not learn of this"
+                    );
                 }
-                return;
             }
         }
-        state.push(Job::Fact(Arc::clone(input)));
-        meters.queued.increment(1);
-        let instance = match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(instance) => Some(instance),
+        if begins {
+            self.schedule();
+        }
+    }
+
+    /// Has a task look after the lane, unless somebody else does so first.
+    fn schedule(self: &Arc<Self>) {
+        let lane = Arc::clone(self);
+        self.runtime.spawn(async move {
+            if let Some(turn) = lane.begin() {
+                turn.work().await;
+            }
+        });
+    }
+
+    fn begin(self: &Arc<Self>) -> Option<Turn> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut state.slot, Slot::Running) {
+            Slot::Ready(instance) if !state.queue.is_empty() => {
+                Some(Turn::new(self, Some(instance)))
+            }
+            Slot::Empty => Some(Turn::new(self, None)),
             slot => {
                 state.slot = slot;
                 None
             }
-        };
-        drop(state);
-        if instance.is_some() {
-            Turn::new(self, instance).go_on();
         }
     }
 
-    /// Waits until nothing waits.
+    /// Makes an instance in place of a failed one, however often it takes. Questions are
+    /// refused after the first failure; facts wait. `None` if the lane is stopped meanwhile.
+    async fn restart(&self) -> Option<Box<Instance>> {
+        let mut pause = RESTART.0;
+        loop {
+            match self.template.instantiate().await {
+                Ok((instance, _)) => {
+                    self.state.lock().slot = Slot::Running;
+                    return Some(instance);
+                }
+                Err(failure) => {
+                    let plugin = &*self.template.identity.name;
+                    tracing::error!(
+                        plugin, %failure, ?pause,
+                        "a plugin cannot be restarted, trying again"
+                    );
+                    if !self.go_down() {
+                        return None;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = RESTART.1.min(pause * 2);
+                }
+            }
+        }
+    }
+
+    /// Whether there is a reason to come up again.
+    fn go_down(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.stopped {
+            return false;
+        }
+        state.slot = Slot::Down;
+        let refused = state.queue.refuse_questions(&Failure::Down);
+        drop(state);
+        self.unqueue(refused);
+        true
+    }
+
+    /// Waits until nothing waits and nothing runs.
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if matches!(self.state.lock().slot, Slot::Ready(_)) {
-                return;
+            {
+                let state = self.state.lock();
+                if matches!(state.slot, Slot::Ready(_)) && state.queue.is_empty() {
+                    return;
+                }
             }
             idle.await;
         }
@@ -266,65 +314,22 @@ impl Lane {
     pub(super) fn stop(&self) -> usize {
         let mut state = self.state.lock();
         state.stopped = true;
-        let queue = std::mem::take(&mut state.queue);
-        state.questions = 0;
-        state.speaker_changes = 0;
+        let refused = state.queue.refuse_questions(&Failure::Stopped);
+        let lost = std::mem::take(&mut state.queue).len();
         drop(state);
-        let meters = &self.template.identity.meters;
-        meters
-            .queued
-            .decrement(u32::try_from(queue.len()).unwrap_or(u32::MAX));
-        let mut lost = 0;
-        for job in queue {
-            match job {
-                Job::Fact(_) => lost += 1,
-                Job::Question { reply, .. } => drop(reply.send(Err(Failure::Stopped))),
-            }
-        }
-        meters.dropped.increment(lost as u64);
+        self.unqueue(refused + lost);
+        self.template.identity.meters.dropped.increment(lost as u64);
         lost
     }
-}
 
-impl LaneState {
-    fn push(&mut self, job: Job) {
-        match &job {
-            Job::Question { .. } => self.questions += 1,
-            Job::Fact(input) if input.hook() == Hook::SpeakerChanged => self.speaker_changes += 1,
-            Job::Fact(_) => {}
-        }
-        self.queue.push_back(job);
-    }
-
-    fn pop(&mut self) -> Option<Job> {
-        let job = self.queue.pop_front()?;
-        match &job {
-            Job::Question { .. } => self.questions -= 1,
-            Job::Fact(input) if input.hook() == Hook::SpeakerChanged => self.speaker_changes -= 1,
-            Job::Fact(_) => {}
-        }
-        Some(job)
-    }
-
-    /// Makes room by forgetting the oldest change of speakers: a later one replaces it.
-    fn drop_speaker_change(&mut self) -> bool {
-        if self.speaker_changes == 0 {
-            return false;
-        }
-        let is_change =
-            |job: &Job| matches!(job, Job::Fact(input) if input.hook() == Hook::SpeakerChanged);
-        let Some(place) = self.queue.iter().position(is_change) else {
-            return false;
-        };
-        self.queue.remove(place);
-        self.speaker_changes -= 1;
-        true
+    fn unqueue(&self, jobs: usize) {
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        self.template.identity.meters.queued.decrement(jobs);
     }
 }
 
-enum Entrance {
-    Now(Turn),
-    Queued(Claim, oneshot::Receiver<Reply>),
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 /// The right to use a lane's instance, which is `None` while a call is in it and after it
@@ -332,9 +337,6 @@ enum Entrance {
 struct Turn {
     lane: Arc<Lane>,
     instance: Option<Box<Instance>>,
-    /// Whether the lane may end with this turn: its task has not been polled yet, so that if
-    /// it is dropped now, the runtime is gone.
-    last: bool,
 }
 
 impl Turn {
@@ -342,7 +344,6 @@ impl Turn {
         Self {
             lane: Arc::clone(lane),
             instance,
-            last: false,
         }
     }
 
@@ -363,6 +364,9 @@ impl Turn {
     fn apply(&self, input: &Input, output: Output) -> (Answer, Option<Saved>) {
         let identity = &self.lane.template.identity;
         let saved = identity.space.apply(output.staged);
+        if saved.is_some() {
+            identity.meters.stored.set(identity.space.bytes() as f64);
+        }
         if !output.actions.is_empty() {
             self.lane
                 .carry_out
@@ -390,30 +394,21 @@ impl Turn {
         self
     }
 
-    /// Works on in a task of its own.
-    fn go_on(mut self) {
-        self.last = true;
-        let runtime = self.lane.runtime.clone();
-        runtime.spawn(self.work());
-    }
-
     /// Works through the queue.
     async fn work(mut self) {
-        self.last = false;
         let lane = Arc::clone(&self.lane);
         let mut began = Instant::now();
         loop {
             if self.instance.is_none() {
                 self.instance = lane.restart().await;
-                self.last = self.instance.is_none();
-                if self.last {
+                if self.instance.is_none() {
                     return;
                 }
             }
-            let Some(job) = lane.state.lock().pop() else {
+            let Some(job) = lane.state.lock().queue.pop() else {
                 return;
             };
-            lane.template.identity.meters.queued.decrement(1);
+            lane.unqueue(1);
             let Some(turn) = self.job(job).await else {
                 return;
             };
@@ -433,7 +428,8 @@ impl Turn {
                 let run = self.run(Arc::clone(&input));
                 let (turn, result) = lane.bounded(&input, run).await.ok()?;
                 if let Ok(output) = result {
-                    turn.apply(&input, output);
+                    // Nobody waits for it to be on the disk.
+                    drop(turn.apply(&input, output));
                 }
                 Some(turn)
             }
@@ -456,72 +452,21 @@ impl Turn {
     }
 }
 
-impl Lane {
-    /// Makes an instance in place of a failed one, however often it takes. Questions are
-    /// refused after the first failure; facts wait. `None` if the lane is stopped meanwhile.
-    async fn restart(&self) -> Option<Box<Instance>> {
-        let mut pause = RESTART.0;
-        loop {
-            match self.template.instantiate().await {
-                Ok((instance, _)) => {
-                    self.state.lock().slot = Slot::Running;
-                    return Some(instance);
-                }
-                Err(failure) => {
-                    if self.state.lock().stopped {
-                        return None;
-                    }
-                    let plugin = &*self.template.identity.name;
-                    tracing::error!(
-                        plugin, %failure, ?pause,
-                        "a plugin cannot be restarted, trying again"
-                    );
-                    self.refuse_questions();
-                    tokio::time::sleep(pause).await;
-                    pause = RESTART.1.min(pause * 2);
-                }
-            }
-        }
-    }
-
-    fn refuse_questions(&self) {
-        let mut state = self.state.lock();
-        state.slot = Slot::Down;
-        let mut refused = Vec::new();
-        let jobs = std::mem::take(&mut state.queue);
-        for job in jobs {
-            match job {
-                Job::Question { reply, .. } => refused.push(reply),
-                fact @ Job::Fact(_) => state.queue.push_back(fact),
-            }
-        }
-        state.questions = 0;
-        drop(state);
-        let count = u32::try_from(refused.len()).unwrap_or(u32::MAX);
-        self.template.identity.meters.queued.decrement(count);
-        for reply in refused {
-            drop(reply.send(Err(Failure::Down)));
-        }
-    }
-}
-
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.lane.state.lock();
-        if self.last {
-            state.slot = Slot::Down;
-            return;
-        }
-        match self.instance.take() {
-            Some(instance) if state.queue.is_empty() => {
-                state.slot = Slot::Ready(instance);
-                drop(state);
-                self.lane.idle.notify_waiters();
-            }
-            instance => {
-                drop(state);
-                Self::new(&self.lane, instance).go_on();
-            }
+        state.slot = match self.instance.take() {
+            Some(instance) => Slot::Ready(instance),
+            None if state.stopped => Slot::Down,
+            None => Slot::Empty,
+        };
+        let ready = matches!(state.slot, Slot::Ready(_));
+        let work = matches!(state.slot, Slot::Empty) || (ready && !state.queue.is_empty());
+        drop(state);
+        if work {
+            self.lane.schedule();
+        } else if ready {
+            self.lane.idle.notify_waiters();
         }
     }
 }

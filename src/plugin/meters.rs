@@ -19,6 +19,8 @@ pub(super) struct Meters {
     pub(super) log_dropped: Counter,
     /// Jobs that wait.
     pub(super) queued: Gauge,
+    /// Bytes of its keys and their values.
+    pub(super) stored: Gauge,
     /// Instances that had to be replaced.
     pub(super) replaced: Counter,
     own: Mutex<HashMap<String, Counter>>,
@@ -64,6 +66,7 @@ impl Meters {
             actions_dropped: counter!("voice_room_plugin_actions_dropped_total", "plugin" => name()),
             log_dropped: counter!("voice_room_plugin_log_lines_dropped_total", "plugin" => name()),
             queued: gauge!("voice_room_plugin_queued_calls", "plugin" => name()),
+            stored: gauge!("voice_room_plugin_stored_bytes", "plugin" => name()),
             replaced: counter!("voice_room_plugin_instances_replaced_total", "plugin" => name()),
             own: Mutex::new(HashMap::new()),
         }

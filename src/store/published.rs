@@ -84,8 +84,19 @@ fn open_whole(path: &Path) -> io::Result<File> {
             move_torn(path, &mut file, whole, length)?;
         }
         file.seek(SeekFrom::End(0))?;
+        if length == 0 {
+            sync_directory_of(path)?;
+        }
     }
     Ok(file)
+}
+
+/// A new file is durable when its directory is.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {

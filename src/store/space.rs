@@ -104,11 +104,10 @@ impl Space {
         }
     }
 
-    /// Number of keys, and bytes of keys and values together.
+    /// Bytes of keys and values together.
     #[must_use]
-    pub fn size(&self) -> (usize, usize) {
-        let kept = self.kept.read();
-        (kept.values.len(), kept.bytes)
+    pub fn bytes(&self) -> usize {
+        self.kept.read().bytes
     }
 
     /// Applies the changes as a whole. `None` if there were none to keys.

@@ -268,7 +268,7 @@ fn an_owner_cannot_fill_the_memory_with_keys_or_bytes() {
     );
     staged.set(&space, &SMALL, "b", None).unwrap();
     space.apply(staged);
-    assert_eq!(space.size(), (3, 17 + 17 + 2));
+    assert_eq!(space.bytes(), 17 + 17 + 2);
 }
 
 #[test]

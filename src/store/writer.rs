@@ -14,7 +14,11 @@ use parking_lot::{Condvar, Mutex};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
-use super::{StoreError, published::Published, space::Change};
+use super::{
+    StoreError,
+    published::{Published, sync_directory_of},
+    space::Change,
+};
 
 /// Keys by owner and name.
 const KEYS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("keys");
@@ -202,8 +206,9 @@ impl Disk {
         let (loaded, undelivered) =
             load(&database).map_err(|error| database_error(&path, error))?;
         let published_path = data_dir.join("published.jsonl");
-        let published =
-            Published::open(published_path.clone()).map_err(|source| StoreError::File {
+        let published = Published::open(published_path.clone())
+            .and_then(|published| sync_directory_of(&path).map(|()| published))
+            .map_err(|source| StoreError::File {
                 path: published_path,
                 source,
             })?;

@@ -77,6 +77,23 @@ async fn facts_keep_their_order_beside_many_questions() {
 }
 
 #[tokio::test]
+async fn a_question_is_answered_in_the_askers_task_also_right_after_facts() {
+    let rig = Rig::new(&[with(fixture(&json!({})), 1, Duration::from_secs(5))]).await;
+    // A busy machine may stop the thread in the middle of a call, which then goes on in a
+    // task of its own: so once in twenty times is enough.
+    let mut at_once = [0, 0];
+    for user in 0..20 {
+        let mut call = Box::pin(rig.host.describe_room(rig::join("a", user)));
+        at_once[0] += u32::from(begin(&mut call).await.is_ready());
+        drop(call);
+        rig.host.notify(Fact::Joined(rig::join("a", user)));
+        let mut call = Box::pin(rig.host.describe_room(rig::join("a", user)));
+        at_once[1] += u32::from(begin(&mut call).await.is_ready());
+    }
+    assert!(at_once[0] > 0 && at_once[1] > 0, "{at_once:?}");
+}
+
+#[tokio::test]
 async fn a_runaway_guest_holds_up_neither_other_lanes_nor_the_thread() {
     // On this runtime there is one thread: if the guest held it, nothing else would run.
     let plugin = with(bad("before-produce", "loop"), 2, Duration::from_secs(2));
