@@ -31,6 +31,8 @@ pub struct RoomMedia {
     worker: WorkerKey,
     load: Load,
     limit: Duration,
+    /// First estimate of what a listener can receive, in bit/s.
+    initial_bitrate: Option<u32>,
     capabilities: Arc<Value>,
     levels: watch::Receiver<Vec<Level>>,
 }
@@ -84,6 +86,7 @@ impl RoomMedia {
             worker: key,
             load,
             limit,
+            initial_bitrate: config.initial_outgoing_bitrate,
             capabilities,
             levels,
         })
@@ -118,6 +121,9 @@ impl RoomMedia {
     ) -> Result<Transport, MediaError> {
         let mut options = WebRtcTransportOptions::new_with_server(self.server.clone());
         options.prefer_udp = true;
+        if let Some(bitrate) = self.initial_bitrate {
+            options.initial_available_outgoing_bitrate = bitrate.into();
+        }
         let transport = bounded(
             self.limit,
             "create transport",
