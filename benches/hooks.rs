@@ -48,7 +48,7 @@ async fn run() -> Outcome<()> {
         "A decision, in microseconds: median of {ROUNDS} rounds of {ROUND:?} (lowest to highest)"
     );
     println!(
-        "{:<44}{:>22}{:>22}{:>24}{:>12}{:>11}",
+        "{:<42}{:>25}{:>25}{:>25}{:>12}{:>11}",
         "", "p50", "p99", "p99.9", "max", "calls/s"
     );
     let fixture = || plugin("fixture", "plugins-test/fixture-plugin.wasm", json!({}));
@@ -215,7 +215,7 @@ impl Bench {
         // Of one caller: the inverse of the mean.
         let calls: f64 = rounds.iter().map(|round| 1e9 / round.mean()).sum::<f64>() / ROUNDS as f64;
         println!(
-            "{name:<44}{:>22}{:>22}{:>24}{longest:>12.1}{calls:>11.0}",
+            "{name:<42}{:>25}{:>25}{:>25}{longest:>12.1}{calls:>11.0}",
             shown(0.5),
             shown(0.99),
             shown(0.999),
