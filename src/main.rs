@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use voice_room::{
     cli::{Cli, Command},
     config::{self, Config, Effective},
-    server,
+    plugin, server,
     telemetry::{self, Metrics},
 };
 
@@ -73,7 +73,10 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .on_thread_start(plugin::prepare_thread)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         let metrics = Metrics::install()?;

@@ -160,9 +160,12 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
         error!(%error, "not everything was written");
     }
     drop(rooms);
-    // The last handle joins the media threads.
-    let ended = tokio::task::spawn_blocking(move || media.shut_down()).await;
-    if ended.is_err() {
+    // The last handles join threads: the store's writer and the media's.
+    let ended = tokio::task::spawn_blocking(move || {
+        drop((plugins, store));
+        media.shut_down();
+    });
+    if ended.await.is_err() {
         error!("the media threads did not end in order");
     }
 }
