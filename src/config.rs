@@ -168,7 +168,7 @@ impl fmt::Debug for Secret {
 /// mediasoup and its sockets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MediaConfig {
-    /// Worker processes of the media core. Default: one per processor core.
+    /// Worker threads of the media core. Default: one per processor core.
     pub workers: usize,
     /// Address on which the workers receive media. Default `0.0.0.0`, in
     /// development `127.0.0.1`.

@@ -27,7 +27,7 @@ use serde_json::Value;
 pub use state::{Direction, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
 use tokio::sync::{OnceCell, mpsc};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     config::RoomsConfig,
@@ -68,6 +68,18 @@ pub struct Rooms {
     registry: Arc<Registry>,
 }
 
+/// The rooms, for as long as somebody else keeps them.
+#[derive(Clone)]
+pub struct WeakRooms(Weak<Registry>);
+
+impl WeakRooms {
+    /// The rooms, if they are still kept.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Rooms> {
+        self.0.upgrade().map(|registry| Rooms { registry })
+    }
+}
+
 struct Registry {
     config: RoomsConfig,
     /// Events that may wait for one participant.
@@ -82,6 +94,9 @@ struct Registry {
 
 /// A media queue as long as this is only full if its room's task has stopped.
 const MEDIA_EVENTS: usize = 8_192;
+
+/// When a pause that the worker did not take is tried again.
+const PAUSE_RETRY: Duration = Duration::from_secs(1);
 
 /// How often a joiner who met a room's end tries again.
 const JOIN_TRIES: usize = 5;
@@ -109,9 +124,9 @@ impl Rooms {
         }
     }
 
-    /// Takes a user into a room, opening it if need be. The place in a room that
-    /// the session has, if any, is given up once it is sure that the new one is
-    /// to be had: a refusal changes nothing.
+    /// Takes a user into a room, opening it if need be. The place that the
+    /// session has in another room is given up once the new one is to be had, so
+    /// that a refusal changes nothing; one in the same room once nobody refuses.
     ///
     /// # Errors
     /// A refusal if the server drains, the room is full or a plugin says no.
@@ -169,6 +184,12 @@ impl Rooms {
             }
         }
         Err(Reason::RoomNotFound.into())
+    }
+
+    /// For those whom the rooms hold themselves.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRooms {
+        WeakRooms(Arc::downgrade(&self.registry))
     }
 
     /// Carries out what a plugin asks for in a room, in order, without waiting.
@@ -270,9 +291,12 @@ impl Registry {
         let room = match opened {
             Ok(room) => Arc::clone(room),
             Err(error) => {
-                // The next one to ask tries afresh.
+                // The next one to ask tries afresh, but not beside those who are
+                // trying with this cell: they hold clones, made under the lock.
                 self.forget(id, |current| {
-                    Arc::ptr_eq(current, &cell) && cell.get().is_none()
+                    Arc::ptr_eq(current, &cell)
+                        && cell.get().is_none()
+                        && Arc::strong_count(current) == 2
                 });
                 return Err(error.into());
             }
@@ -324,7 +348,8 @@ struct Listener {
 struct ProducerHandle {
     producer: media::Producer,
     _counted: Counted,
-    paused: bool,
+    /// What was applied last; `None` when that is not known.
+    paused: Option<bool>,
     /// A task is bringing it in line.
     applying: bool,
 }
@@ -491,40 +516,40 @@ impl Room {
         let Some(handle) = core.producers.get_mut(&id) else {
             return;
         };
-        if handle.applying || handle.paused == core.state.wants_paused(id) {
+        if handle.applying || handle.paused == Some(core.state.wants_paused(id)) {
             return;
         }
         handle.applying = true;
         let room = Arc::downgrade(self);
         tokio::spawn(async move {
-            let mut done: Option<(bool, bool)> = None;
-            loop {
-                let Some(room) = room.upgrade() else { return };
-                let (producer, wanted) = {
-                    let mut core = room.core.lock();
-                    let wanted = core.state.wants_paused(id);
-                    let Some(handle) = core.producers.get_mut(&id) else {
-                        return;
-                    };
-                    let failed = matches!(done, Some((_, false)));
-                    if let Some((paused, true)) = done {
-                        handle.paused = paused;
-                    }
-                    if failed || handle.paused == wanted {
-                        handle.applying = false;
-                        return;
-                    }
-                    (handle.producer.clone(), wanted)
-                };
-                drop(room);
-                let result = producer.set_paused(wanted).await;
-                if let Err(error) = &result {
-                    // The worker is gone or hangs: its rooms end by themselves.
-                    debug!(producer = %id, %error, "pause not applied");
+            while let Some((producer, wanted)) = room.upgrade().and_then(|room| room.unapplied(id))
+            {
+                let applied = producer.set_paused(wanted).await;
+                drop(producer);
+                if let Some(room) = room.upgrade()
+                    && let Some(handle) = room.core.lock().producers.get_mut(&id)
+                {
+                    handle.paused = applied.is_ok().then_some(wanted);
                 }
-                done = Some((wanted, result.is_ok()));
+                if let Err(error) = applied {
+                    warn!(producer = %id, %error, "pause not applied yet");
+                    tokio::time::sleep(PAUSE_RETRY).await;
+                }
             }
         });
+    }
+
+    /// A producer whose media is not as it should be, and how that is; marks it
+    /// as settled otherwise.
+    fn unapplied(&self, id: ProducerId) -> Option<(media::Producer, bool)> {
+        let mut core = self.core.lock();
+        let wanted = core.state.wants_paused(id);
+        let handle = core.producers.get_mut(&id)?;
+        if handle.paused == Some(wanted) {
+            handle.applying = false;
+            return None;
+        }
+        Some((handle.producer.clone(), wanted))
     }
 }
 

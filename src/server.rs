@@ -4,6 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tower::Layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -63,12 +64,19 @@ pub async fn run(
     let (media, mut deaths) = Media::start(config.media.clone()).await?;
     let outbox = config.sessions.outbox_capacity;
     let rooms = Rooms::new(config.rooms.clone(), outbox, media.clone(), plugins.clone());
-    let carrier = rooms.clone();
-    plugins.set_carry_out(move |room, plugin, actions| carrier.carry_out(room, plugin, actions));
-    let mourner = rooms.clone();
+    // The rooms hold the plugins and the media, so these hold the rooms weakly.
+    let carrier = rooms.downgrade();
+    plugins.set_carry_out(move |room, plugin, actions| {
+        if let Some(rooms) = carrier.upgrade() {
+            rooms.carry_out(room, plugin, actions);
+        }
+    });
+    let mourner = rooms.downgrade();
     tokio::spawn(async move {
         while let Some(worker) = deaths.recv().await {
-            mourner.worker_died(worker);
+            if let Some(rooms) = mourner.upgrade() {
+                rooms.worker_died(worker);
+            }
         }
     });
 
@@ -94,8 +102,13 @@ pub async fn run(
         .layer(cors);
     // Small packets must not wait for the acknowledgement of others.
     let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            warn!(%error, "TCP_NODELAY not set");
+        let socket = SockRef::from(&*stream);
+        let set = socket
+            .set_tcp_nodelay(true)
+            // A client that takes nothing for so long is gone.
+            .and_then(|()| socket.set_tcp_user_timeout(Some(TAKE_LIMIT)));
+        if let Err(error) = set {
+            warn!(%error, "socket options not set");
         }
     });
 
@@ -153,7 +166,9 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
     rooms.end_all(RoomEnd::Shutdown);
     // A moment for the last events to leave the queues.
     tokio::time::sleep(FAREWELL.min(limit / 4)).await;
-    io.close().await;
+    if tokio::time::timeout(limit / 8, io.close()).await.is_err() {
+        warn!("some clients do not take their end: left to themselves");
+    }
     drop(stop);
     plugins.shutdown(limit / 2).await;
     if let Err(error) = store.flush(limit / 4).await {
@@ -169,6 +184,9 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
         error!("the media threads did not end in order");
     }
 }
+
+/// How long a client's machine may leave what was sent to it unacknowledged.
+const TAKE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long clients have to take their last events.
 const FAREWELL: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,10 +12,11 @@ use std::{
 use mediasoup::{
     consumer::ConsumerOptions,
     prelude::{
-        ConsumeError, DtlsParameters, MediaKind, ProduceError, ProducerOptions, RtpCapabilities,
-        RtpParameters, Transport as _, WebRtcTransport, WebRtcTransportRemoteParameters,
+        AudioLevelObserver, ConsumeError, DtlsParameters, MediaKind, ProduceError, ProducerOptions,
+        RtpCapabilities, RtpObserver, RtpObserverAddProducerOptions, RtpParameters, Transport as _,
+        WebRtcTransport, WebRtcTransportRemoteParameters,
     },
-    producer::{ProducerTraceEventData, ProducerTraceEventType},
+    producer::{ProducerScore, ProducerTraceEventData, ProducerTraceEventType},
     types::data_structures::DtlsState,
 };
 use parking_lot::Mutex;
@@ -36,12 +37,14 @@ pub struct Transport {
     limit: Duration,
     /// Whether packets of this transport may be traced; once not, never again.
     traceable: Arc<AtomicBool>,
+    observer: AudioLevelObserver,
     _load: Arc<Load>,
 }
 
 impl Transport {
     pub(super) fn new(
         transport: WebRtcTransport,
+        observer: AudioLevelObserver,
         events: mpsc::Sender<MediaEvent>,
         load: Load,
         limit: Duration,
@@ -61,6 +64,7 @@ impl Transport {
             events,
             limit,
             traceable,
+            observer,
             _load: Arc::new(load),
         }
     }
@@ -136,10 +140,16 @@ impl Transport {
             Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
         };
         Ok(Producer {
-            producer,
-            events: self.events.clone(),
-            limit: self.limit,
-            traceable: Arc::clone(&self.traceable),
+            inner: Arc::new(ProducerInner {
+                producer,
+                observer: self.observer.clone(),
+                observed: AtomicBool::new(false),
+                events: self.events.clone(),
+                limit: self.limit,
+                traceable: Arc::clone(&self.traceable),
+                paused: Arc::new(AtomicBool::new(paused)),
+                first: OnceLock::new(),
+            }),
         })
     }
 
@@ -152,7 +162,7 @@ impl Transport {
         producer: &Producer,
         rtp_capabilities: RtpCapabilities,
     ) -> Result<Consumer, RtpError> {
-        let mut options = ConsumerOptions::new(producer.producer.id(), rtp_capabilities);
+        let mut options = ConsumerOptions::new(producer.inner.producer.id(), rtp_capabilities);
         options.paused = true;
         match tokio::time::timeout(self.limit, self.transport.consume(options)).await {
             Err(_) => Err(MediaError::TimedOut("consume").into()),
@@ -175,30 +185,61 @@ impl Transport {
 /// An audio stream that a participant sends. Cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
+    pub(super) inner: Arc<ProducerInner>,
+}
+
+pub(super) struct ProducerInner {
     pub(super) producer: mediasoup::producer::Producer,
+    observer: AudioLevelObserver,
+    observed: AtomicBool,
     events: mpsc::Sender<MediaEvent>,
     limit: Duration,
     traceable: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
+    /// Reports the first packet; set where packets cannot be traced.
+    first: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Drop for ProducerInner {
+    /// A level report holds every producer that it names, under a lock that the
+    /// end of a producer takes as well: were a report its last holder, the media
+    /// thread would wait for itself. So no report may name it any more.
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if *self.observed.get_mut() {
+            let (producer, observer) = (self.producer.clone(), self.observer.clone());
+            let limit = self.limit;
+            runtime.spawn(async move {
+                let removed = observer.remove_producer(producer.id());
+                if let Err(error) = bounded(limit, "stop observing", removed).await {
+                    debug!(producer = %producer.id(), %error, "not removed from the observer");
+                }
+                drop(producer);
+            });
+        }
+    }
 }
 
 impl Producer {
     /// The producer's id.
     #[must_use]
     pub fn id(&self) -> ProducerId {
-        ProducerId(self.producer.id().into())
+        ProducerId(self.inner.producer.id().into())
     }
 
     /// The codec in use.
     #[must_use]
     pub fn codec(&self) -> Codec {
-        codec(self.producer.rtp_parameters())
+        codec(self.inner.producer.rtp_parameters())
     }
 
     /// Whether a stream with these parameters could not run beside this one on
     /// the same transport, because it reuses its SSRC or MID.
     #[must_use]
     pub fn collides_with(&self, parameters: &RtpParameters) -> bool {
-        let mine = self.producer.rtp_parameters();
+        let mine = self.inner.producer.rtp_parameters();
         let same_mid = mine.mid.is_some() && mine.mid == parameters.mid;
         let same_ssrc = mine.encodings.iter().any(|one| {
             one.ssrc.is_some()
@@ -219,10 +260,10 @@ impl Producer {
     /// If the worker fails the request.
     pub async fn watch_first_rtp(&self) -> Result<(), MediaError> {
         let id = self.id();
-        let events = self.events.clone();
+        let events = self.inner.events.clone();
         let (stop, stopped) = oneshot::channel();
         let stop = Mutex::new(Some(stop));
-        let first = Arc::new(move || {
+        let first: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
             if let Some(stop) = stop.lock().take() {
                 report(
                     &events,
@@ -234,41 +275,40 @@ impl Producer {
                 stop.send(()).ok();
             }
         });
-        let traced = self.traceable.load(Ordering::Relaxed);
+        let traced = self.inner.traceable.load(Ordering::Relaxed);
         let handler = if traced {
             let first = Arc::clone(&first);
-            self.producer.on_trace(move |event| {
+            self.inner.producer.on_trace(move |event| {
                 if matches!(event, ProducerTraceEventData::Rtp { .. }) {
                     first();
                 }
             })
         } else {
-            let first = Arc::clone(&first);
-            self.producer.on_score(move |scores| {
-                if scores.iter().any(|score| score.score > 0) {
+            self.inner.first.set(Arc::clone(&first)).ok();
+            let (first, paused) = (Arc::clone(&first), Arc::clone(&self.inner.paused));
+            self.inner.producer.on_score(move |scores| {
+                if !paused.load(Ordering::Relaxed) && scored(scores) {
                     first();
                 }
             })
         };
         if traced {
             let on = self
+                .inner
                 .producer
                 .enable_trace_event(vec![ProducerTraceEventType::Rtp]);
-            bounded(self.limit, "watch for RTP", on).await?;
+            bounded(self.inner.limit, "watch for RTP", on).await?;
         }
         // A packet that was quicker than the handler is visible in the score.
-        let scores = self.producer.score();
-        if !self.producer.paused() && scores.iter().any(|score| score.score > 0) {
-            first();
-        }
+        self.look_at_score(&*first);
         drop(first);
-        let (weak, limit) = (self.producer.downgrade(), self.limit);
+        let (weak, limit) = (Arc::downgrade(&self.inner), self.inner.limit);
         tokio::spawn(async move {
             // Ends with the producer as well, whose handlers hold the sender.
             let packet = stopped.await;
             drop(handler);
-            if let (true, Ok(()), Some(producer)) = (traced, packet, weak.upgrade()) {
-                let off = producer.enable_trace_event(Vec::new());
+            if let (true, Ok(()), Some(inner)) = (traced, packet, weak.upgrade()) {
+                let off = inner.producer.enable_trace_event(Vec::new());
                 if let Err(error) = bounded(limit, "stop watching for RTP", off).await {
                     debug!(producer = %id, %error, "RTP trace left on");
                 }
@@ -277,17 +317,47 @@ impl Producer {
         Ok(())
     }
 
+    fn look_at_score(&self, first: &(dyn Fn() + Send + Sync)) {
+        let running = !self.inner.paused.load(Ordering::Relaxed);
+        if running && scored(&self.inner.producer.score()) {
+            first();
+        }
+    }
+
+    /// Includes the producer in the room's level reports until it closes.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn observe(&self) -> Result<(), MediaError> {
+        self.inner.observed.store(true, Ordering::Relaxed);
+        let options = RtpObserverAddProducerOptions::new(self.inner.producer.id());
+        let added = self.inner.observer.add_producer(options);
+        bounded(self.inner.limit, "observe producer", added).await
+    }
+
     /// Stops or starts forwarding to all consumers.
     ///
     /// # Errors
     /// If the worker fails the request.
     pub async fn set_paused(&self, paused: bool) -> Result<(), MediaError> {
+        let (producer, limit) = (&self.inner.producer, self.inner.limit);
         if paused {
-            bounded(self.limit, "pause producer", self.producer.pause()).await
+            bounded(limit, "pause producer", producer.pause()).await?;
         } else {
-            bounded(self.limit, "resume producer", self.producer.resume()).await
+            bounded(limit, "resume producer", producer.resume()).await?;
         }
+        self.inner.paused.store(paused, Ordering::Relaxed);
+        if let Some(first) = self.inner.first.get() {
+            // What arrived while paused was no start; what flows now is.
+            self.look_at_score(&**first);
+        }
+        Ok(())
     }
+}
+
+/// Whether packets have been scored: the first one is.
+fn scored(scores: &[ProducerScore]) -> bool {
+    scores.iter().any(|score| score.score > 0)
 }
 
 /// An audio stream that a participant receives. Cheap to clone.

@@ -8,14 +8,15 @@ use std::{
 
 use mediasoup::prelude::{
     AudioLevelObserver, AudioLevelObserverOptions, MimeTypeAudio, Router, RouterOptions,
-    RtpCapabilities, RtpCodecCapability, RtpCodecParametersParameters, RtpObserver,
-    RtpObserverAddProducerOptions, WebRtcServer, WebRtcTransportOptions, Worker,
+    RtpCapabilities, RtpCodecCapability, RtpCodecParametersParameters, RtpParameters, WebRtcServer,
+    WebRtcTransportOptions, Worker,
 };
+use mediasoup::types::rtp_parameters::RtpCodecCapabilityFinalized;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Level, MediaError, MediaEvent, Producer, Transport, WorkerKey, bounded, workers::Load,
+    Level, MediaError, MediaEvent, Producer, Transport, WorkerKey, bounded, codec, workers::Load,
 };
 use crate::{
     config::{MediaConfig, RoomsConfig},
@@ -132,6 +133,7 @@ impl RoomMedia {
         .await?;
         Ok(Transport::new(
             transport,
+            self.observer.clone(),
             events,
             self.load.another(),
             self.limit,
@@ -142,21 +144,27 @@ impl RoomMedia {
     #[must_use]
     pub fn can_consume(&self, producer: &Producer, capabilities: &RtpCapabilities) -> bool {
         self.router
-            .can_consume(&producer.producer.id(), capabilities)
+            .can_consume(&producer.inner.producer.id(), capabilities)
     }
 
-    /// Includes the producer in the level reports until it closes.
-    ///
-    /// # Errors
-    /// If the worker fails the request.
-    pub async fn observe(&self, producer: &Producer) -> Result<(), MediaError> {
-        let options = RtpObserverAddProducerOptions::new(producer.producer.id());
-        bounded(
-            self.limit,
-            "observe producer",
-            self.observer.add_producer(options),
-        )
-        .await
+    /// Whether the router can take a stream with these parameters.
+    #[must_use]
+    pub fn supports(&self, parameters: &RtpParameters) -> bool {
+        let wanted = codec(parameters);
+        let capabilities = self.router.rtp_capabilities();
+        capabilities.codecs.iter().any(|one| match one {
+            RtpCodecCapabilityFinalized::Audio {
+                mime_type,
+                clock_rate,
+                channels,
+                ..
+            } => {
+                mime_type.as_str() == wanted.mime_type
+                    && clock_rate.get() == wanted.clock_rate
+                    && channels.get() == wanted.channels
+            }
+            RtpCodecCapabilityFinalized::Video { .. } => false,
+        })
     }
 }
 

@@ -151,8 +151,8 @@ impl Inner {
         settings.log_level = WorkerLogLevel::Warn;
         settings.log_tags = vec![WorkerLogTag::Ice, WorkerLogTag::Dtls, WorkerLogTag::Srtp];
         let manager = self.manager.lock().clone().ok_or(MediaError::NoWorker)?;
-        let worker = manager
-            .create_worker(settings)
+        let creation = manager.create_worker(settings);
+        let worker = bounded(self.config.request_timeout, "create worker", creation)
             .await
             .map_err(|error| start(Box::new(error)))?;
         let key = WorkerKey(self.next_key.fetch_add(1, Ordering::Relaxed));

@@ -191,11 +191,21 @@ impl Membership {
         self.room.plugins.before_produce(call).await?;
         let (displaced, muted) = self.check(|core| {
             core.state.check_produce(self.id, transport)?;
+            // Before anything is given up for it.
+            if !core.media()?.supports(&rtp_parameters) {
+                let why = "the router does not take this codec";
+                return Err(Reason::CannotProduce(why.to_owned()));
+            }
             Ok((
                 core.take_colliding(self.id, source, &rtp_parameters),
                 core.state.starts_muted(user),
             ))
         })?;
+        // Closed here, outside the lock, so that its SSRC becomes free.
+        let displaced = displaced.map(|(id, handle)| {
+            drop(handle);
+            id
+        });
         let producer = match send(&handle, &rtp_parameters, muted, displaced.is_some()).await {
             Ok(producer) => producer,
             Err(error) => {
@@ -211,12 +221,12 @@ impl Membership {
                 });
             }
         };
-        let media = self.commit_produce(transport, source, &producer, muted)?;
+        self.commit_produce(transport, source, &producer, muted)?;
         let id = producer.id();
         // Nothing that the client waits for: watched and measured beside the answer.
         tokio::spawn(async move {
             let watched = producer.watch_first_rtp().await;
-            let observed = media.observe(&producer).await;
+            let observed = producer.observe().await;
             for error in [watched, observed].into_iter().filter_map(Result::err) {
                 debug!(producer = %producer.id(), %error, "producer not watched: it is gone");
             }
@@ -230,10 +240,9 @@ impl Membership {
         source: Source,
         producer: &media::Producer,
         paused: bool,
-    ) -> Result<Arc<RoomMedia>, Failure> {
+    ) -> Result<(), Failure> {
         let id = producer.id();
-        let media = self.room.try_change(|core| {
-            let media = core.media()?;
+        self.room.try_change(|core| {
             let codec = producer.codec();
             let mut out =
                 core.state
@@ -241,15 +250,15 @@ impl Membership {
             let handle = ProducerHandle {
                 producer: producer.clone(),
                 _counted: Counted::one(telemetry::PRODUCERS),
-                paused,
+                paused: Some(paused),
                 applying: false,
             };
             core.producers.insert(id, handle);
             // A mute may have come or gone while the producer was being made.
             out.push(super::state::Output::ApplyPause(id));
-            Ok((media, out))
+            Ok(((), out))
         })?;
-        Ok(media)
+        Ok(())
     }
 
     /// Starts receiving a producer, paused.
@@ -424,12 +433,11 @@ impl Core {
         participant: ParticipantId,
         source: Source,
         parameters: &RtpParameters,
-    ) -> Option<ProducerId> {
+    ) -> Option<(ProducerId, ProducerHandle)> {
         let id = self.state.producer_of(participant, source)?;
-        if self.producers.get(&id)?.producer.collides_with(parameters) {
-            self.producers.remove(&id);
-            return Some(id);
+        if !self.producers.get(&id)?.producer.collides_with(parameters) {
+            return None;
         }
-        None
+        self.producers.remove(&id).map(|handle| (id, handle))
     }
 }

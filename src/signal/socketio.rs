@@ -16,7 +16,10 @@ use socketioxide::{
     handler::{ConnectHandler, FromMessageParts, Value as RawValue},
     layer::SocketIoLayer,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 use tracing::{debug, error, warn};
 
 use super::{
@@ -42,6 +45,8 @@ const SOCKET_BUFFER: usize = 4_096;
 const READABLE_FRAMES: usize = 32;
 /// How long a client may leave its socket full before it is disconnected.
 const FULL_SOCKET_LIMIT: Duration = Duration::from_secs(10);
+/// How long the last events of a room that was left may take to go out.
+const HEAR_OUT_LIMIT: Duration = Duration::from_secs(1);
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(10);
 
 /// Builds the layer that serves `/socket.io`, and the handle to speak to everyone.
@@ -171,13 +176,15 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
     };
     socket.on_fallback(receive);
     let (ended, end) = oneshot::channel::<()>();
-    let ended = Arc::new(Mutex::new(Some(ended)));
-    socket.on_disconnect(async move || drop(ended.lock().take()));
+    let ended = Ended(Arc::new(Mutex::new(Some(ended))));
+    socket.extensions.insert(ended.clone());
+    socket.on_disconnect(async move || drop(ended.0.lock().take()));
     let session = Session {
         faces: Arc::clone(faces),
         user: Arc::new(identity.user.clone()),
         identity,
         membership: None,
+        passing: None,
     };
     socket.extensions.insert(Prepared(Arc::new(Mutex::new(Some((
         session, waiting, end,
@@ -220,20 +227,28 @@ fn acknowledge(socket: &SocketRef, ack: AckSender, answer: &Value) {
     }
 }
 
+/// Ends the session of a socket when taken: its task then leaves the room.
+#[derive(Clone)]
+struct Ended(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
 /// Marks a socket whose end is under way.
 #[derive(Clone)]
 struct Ending;
 
-/// Ends the connection; a full socket as soon as there is room for the farewell,
-/// or when its client misses the next heartbeat.
+/// Ends the connection. A full socket gets a moment to make room for the
+/// farewell; then its session ends without one, and the rest is left to TCP.
 fn end(socket: &SocketRef) {
     if socket.extensions.insert(Ending).is_some() {
         return;
     }
     let socket = socket.clone();
     tokio::spawn(async move {
-        while socket.clone().disconnect().is_err() && socket.connected() {
+        let give_up = Instant::now() + FULL_SOCKET_LIMIT;
+        while socket.clone().disconnect().is_err() && Instant::now() < give_up {
             tokio::time::sleep(FULL_SOCKET_PAUSE).await;
+        }
+        if let Some(ended) = socket.extensions.remove::<Ended>() {
+            drop(ended.0.lock().take());
         }
     });
 }
@@ -244,6 +259,8 @@ struct Session {
     identity: Identity,
     user: Arc<User>,
     membership: Option<Membership>,
+    /// Passes the room's events on.
+    passing: Option<JoinHandle<()>>,
 }
 
 impl Session {
@@ -301,7 +318,7 @@ impl Session {
         );
         // A newcomer hears of the room after the answer that describes it.
         if let Some(inbox) = inbox {
-            tokio::spawn(pass_on(socket.clone(), inbox));
+            self.passing = Some(tokio::spawn(pass_on(socket.clone(), inbox)));
         }
         metrics::histogram!(telemetry::REQUEST_SECONDS, "event" => label, "outcome" => outcome)
             .record(started.elapsed().as_secs_f64());
@@ -320,7 +337,7 @@ impl Session {
                 *inbox = Some(events);
                 return Ok(Some(data));
             }
-            Request::Leave => return self.leave(room).map(|()| None),
+            Request::Leave => return self.leave(room).await.map(|()| None),
             _ => self.place(room),
         };
         match request {
@@ -406,17 +423,31 @@ impl Session {
         let mut joined = self.faces.rooms.join(room, &self.user, before).await?;
         let data = wire::joined(&mut joined, &self.faces.ice_servers);
         self.membership = Some(joined.membership);
+        self.hear_out().await;
         Ok((data, joined.inbox))
     }
 
-    fn leave(&mut self, room: &RoomId) -> Result<(), Failure> {
+    async fn leave(&mut self, room: &RoomId) -> Result<(), Failure> {
         self.place(room)?;
         let left = self
             .membership
             .take()
             .filter(|membership| !membership.is_over());
         left.ok_or(Reason::NotInRoom)?.leave();
+        self.hear_out().await;
         Ok(())
+    }
+
+    /// Lets the last events of a room that was left go out before the answer:
+    /// they do not name their room, so they must not be taken for the next one's.
+    async fn hear_out(&mut self) {
+        if let Some(mut passing) = self.passing.take()
+            && tokio::time::timeout(HEAR_OUT_LIMIT, &mut passing)
+                .await
+                .is_err()
+        {
+            passing.abort();
+        }
     }
 
     async fn create_transport(

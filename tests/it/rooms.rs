@@ -215,6 +215,67 @@ async fn the_first_packet_of_a_stream_that_names_no_ssrc_is_told_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_the_router_cannot_take_does_not_end_the_one_that_runs() {
+    let house = House::open().await;
+    let ada = house.join("codec", 1).await;
+    let mut ben = house.join("codec", 2).await;
+    let (mut peer, transport) = ada.connect(Direction::Send).await;
+    let track = peer.add_track().await;
+    let producer = ada.produce(&transport, &track.rtp_parameters).await;
+    assert_eq!(ben.next_fact().await, Some(new_producer(producer, 1)));
+
+    let mut parameters = track.rtp_parameters.clone();
+    parameters["codecs"] = json!([{
+        "mimeType": "audio/PCMU", "payloadType": 0, "clockRate": 8000, "channels": 1,
+    }]);
+    let parameters = lenient::rtp_parameters(&parameters).unwrap();
+    let transport = transport.as_str().unwrap().parse().unwrap();
+    let refused = ada
+        .membership
+        .produce(transport, Source::Mic, parameters)
+        .await;
+    assert!(refused.is_err_and(|failure| failure.to_string().contains("Cannot produce")));
+
+    // The same SSRC again in what the router takes displaces the first.
+    let parameters = lenient::rtp_parameters(&track.rtp_parameters).unwrap();
+    let again = ada
+        .membership
+        .produce(transport, Source::Mic, parameters)
+        .await;
+    let again = again.unwrap();
+    assert_eq!(ben.next_fact().await, Some(new_producer(again, 1)));
+    let told = ben.next_fact().await;
+    assert!(
+        matches!(
+            told,
+            Some(Event::ProducerClosed { producer: of, reason: CloseReason::Replaced, .. })
+                if of == producer
+        ),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn speakers_who_leave_while_levels_are_reported_do_not_stop_the_worker() {
+    let house = House::open().await;
+    let mut ben = house.join("levels", 2).await;
+    for _ in 0..20 {
+        let ada = house.join("levels", 1).await;
+        let (peer, track, _) = ada.speaker().await;
+        peer.speak(&track, -20).await;
+        loop {
+            if let Event::Speaking { speakers, .. } = &*ben.next().await.unwrap()
+                && !speakers.is_empty()
+            {
+                break;
+            }
+        }
+        drop(ada);
+    }
+    ben.speaker().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_membership_that_is_dropped_leaves_the_room_with_all_it_had() {
     let house = House::open().await;
     let ada = house.join("gone", 1).await;
