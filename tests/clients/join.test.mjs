@@ -209,6 +209,17 @@ describe('joining a second room', () => {
     await openTransport(mover, 'consumer');
   });
 
+  test('is answered after the last word of the first, which could be taken for one of the second', async () => {
+    const mover = await speaker(server, 'farewell');
+    await producing(mover);
+    mover.forget();
+    ok(await join(mover, 'elsewhere'));
+    const { producerId, userId } = mover;
+    assert.deepEqual(mover.left(), [
+      ['audio:producerClosed', { producerId, userId, source: 'mic', reason: 'left' }],
+    ]);
+  });
+
   test('stops the events of the first', async () => {
     const mover = await server.enter('noisy');
     await mover.join('quiet');
