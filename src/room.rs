@@ -1,7 +1,7 @@
 //! Rooms: the registry, and around each room's pure state the shell that holds
 //! the media handles and the participants' event queues.
 //!
-//! Every request is one short function in [`requests`]: check, act, commit.
+//! Every request is one short function of [`Membership`]: check, act, commit.
 //! Nothing awaits while holding a room.
 
 mod event;

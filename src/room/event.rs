@@ -195,7 +195,7 @@ pub enum Audience {
 }
 
 /// The sending end of one participant's bounded event queue. When the room lets
-/// go of it, the receiver drains what is left and then learns [`Outbox::end`].
+/// go of it, the receiver drains what is left and then learns why, by [`Inbox::end`].
 #[derive(Debug)]
 pub struct Outbox {
     queue: mpsc::Sender<Arc<Event>>,

@@ -150,3 +150,156 @@ fn refused(refusal: Refusal) -> Value {
     }
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        model::{ProducerId, RoomId, Source, UnixMs, UserId},
+        room::{CloseReason, RoomEnd},
+    };
+
+    fn user() -> Arc<User> {
+        Arc::new(User {
+            id: UserId(7),
+            name: Some("Ada".to_owned()),
+            avatar: None,
+            roles: Vec::new(),
+            claims: "{}".to_owned(),
+        })
+    }
+
+    #[test]
+    fn each_event_has_the_name_and_the_fields_of_the_protocol() {
+        let producer = ProducerId(Uuid::from_u128(1));
+        let id = producer.to_string();
+        let (user_id, at) = (UserId(7), UnixMs(5));
+        let source = Source::Mic;
+        let paused = |paused| Event::ProducerPaused {
+            producer,
+            user: user_id,
+            paused,
+            by_moderator: true,
+        };
+        let muted = json!({ "producerId": id, "userId": 7, "byModerator": true });
+        let cases = [
+            (
+                Event::NewProducer {
+                    producer,
+                    user: user_id,
+                    source,
+                },
+                "audio:newProducer",
+                json!({ "producerId": id, "userId": 7, "kind": "audio", "source": "mic" }),
+            ),
+            (
+                Event::ProducerClosed {
+                    producer,
+                    user: user_id,
+                    source,
+                    reason: CloseReason::Replaced,
+                },
+                "audio:producerClosed",
+                json!({ "producerId": id, "userId": 7, "source": "mic", "reason": "replaced" }),
+            ),
+            (paused(true), "audio:producerPaused", muted.clone()),
+            (paused(false), "audio:producerResumed", muted),
+            (
+                Event::FirstRtp {
+                    producer,
+                    user: user_id,
+                    at,
+                },
+                "audio:firstRtp",
+                json!({ "producerId": id, "userId": 7, "at": 5 }),
+            ),
+            (
+                Event::Speaking {
+                    speakers: vec![(user_id, -20)],
+                    at,
+                },
+                "speaker:active",
+                json!({
+                    "userId": 7,
+                    "activeSpeakers": [7],
+                    "volumes": [{ "userId": 7, "volume": -20 }],
+                    "timestamp": 5,
+                }),
+            ),
+            (
+                Event::Speaking {
+                    speakers: Vec::new(),
+                    at,
+                },
+                "speaker:active",
+                json!({ "userId": null, "activeSpeakers": [], "volumes": [], "timestamp": 5 }),
+            ),
+            (
+                Event::UserJoined(user()),
+                "room:userJoined",
+                json!({ "userId": 7, "name": "Ada" }),
+            ),
+            (
+                Event::UserLeft {
+                    user: user(),
+                    reason: "left".into(),
+                },
+                "room:userLeft",
+                json!({ "userId": 7, "reason": "left" }),
+            ),
+            (
+                Event::RoomClosed {
+                    room: RoomId::new("x").unwrap(),
+                    reason: RoomEnd::WorkerDied,
+                    at,
+                },
+                "room:closed",
+                json!({ "roomId": "x", "reason": "worker_died", "timestamp": 5 }),
+            ),
+            (
+                Event::Plugin {
+                    name: "seat:updated".into(),
+                    payload: json!({ "seatIndex": 1 }),
+                },
+                "seat:updated",
+                json!({ "seatIndex": 1 }),
+            ),
+        ];
+        for (given, name, payload) in cases {
+            assert_eq!(event(&given), (Cow::Borrowed(name), payload));
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_its_plugin_and_its_details() {
+        let refusal = Refusal {
+            details: Some(json!({ "until": 5 })),
+            plugin: Some("moderation".into()),
+            ..Refusal::new("Not authorized")
+        };
+        assert_eq!(
+            failure(refusal.into()),
+            json!({
+                "success": false,
+                "error": "Not authorized",
+                "code": "NOT_AUTHORIZED",
+                "details": { "until": 5 },
+                "plugin": "moderation",
+            })
+        );
+        assert_eq!(success(None), json!({ "success": true }));
+    }
+
+    #[test]
+    fn what_went_wrong_inside_is_not_told() {
+        let failed = Failure::Media(crate::media::MediaError::NoWorker);
+        let told = json!({
+            "success": false,
+            "error": "INTERNAL_ERROR",
+            "code": "INTERNAL_ERROR",
+        });
+        assert_eq!(failure(failed), told);
+    }
+}
