@@ -305,6 +305,14 @@ impl Registry {
             room.end(RoomEnd::Shutdown);
             return Err(Reason::Draining.into());
         }
+        // A worker that died while the room was being opened did not find it.
+        if room
+            .media()
+            .is_some_and(|media| !self.media.runs(media.worker()))
+        {
+            room.end(RoomEnd::WorkerDied);
+            return Err(MediaError::NoWorker.into());
+        }
         Ok(room)
     }
 

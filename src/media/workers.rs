@@ -95,6 +95,16 @@ impl Media {
         self.inner.live.lock().len()
     }
 
+    /// Whether this worker is running now.
+    #[must_use]
+    pub fn runs(&self, worker: WorkerKey) -> bool {
+        self.inner
+            .live
+            .lock()
+            .values()
+            .any(|live| live.key == worker)
+    }
+
     /// How many workers there should be.
     #[must_use]
     pub fn configured(&self) -> usize {
