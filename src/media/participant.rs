@@ -35,8 +35,8 @@ pub struct Transport {
     transport: WebRtcTransport,
     events: mpsc::Sender<MediaEvent>,
     limit: Duration,
-    /// Whether packets of this transport may be traced; once not, never again.
-    traceable: Arc<AtomicBool>,
+    /// Whether packets of this transport are traced: its first producer decides.
+    traced: Arc<OnceLock<bool>>,
     observer: AudioLevelObserver,
     _load: Arc<Load>,
 }
@@ -58,12 +58,11 @@ impl Transport {
                 }
             })
             .detach();
-        let traceable = Arc::new(AtomicBool::new(true));
         Self {
             transport,
             events,
             limit,
-            traceable,
+            traced: Arc::default(),
             observer,
             _load: Arc::new(load),
         }
@@ -120,8 +119,13 @@ impl Transport {
         rtp_parameters: RtpParameters,
         paused: bool,
     ) -> Result<Producer, RtpError> {
-        if !lenient::trace_is_safe(&rtp_parameters) {
-            self.traceable.store(false, Ordering::Relaxed);
+        // Once a stream without an SSRC is there, a trace of any packet of the
+        // transport could end the process: a trace that is on cannot be joined.
+        let safe = lenient::trace_is_safe(&rtp_parameters);
+        let traced = *self.traced.get_or_init(|| safe);
+        if traced && !safe {
+            let why = "beside streams that name their SSRC, name one in encodings[0].ssrc";
+            return Err(RtpError::Unsupported(why.to_owned()));
         }
         let mut options = ProducerOptions::new(MediaKind::Audio, rtp_parameters);
         options.paused = paused;
@@ -146,7 +150,7 @@ impl Transport {
                 observed: AtomicBool::new(false),
                 events: self.events.clone(),
                 limit: self.limit,
-                traceable: Arc::clone(&self.traceable),
+                traced,
                 paused: Arc::new(AtomicBool::new(paused)),
                 first: OnceLock::new(),
             }),
@@ -194,7 +198,7 @@ pub(super) struct ProducerInner {
     observed: AtomicBool,
     events: mpsc::Sender<MediaEvent>,
     limit: Duration,
-    traceable: Arc<AtomicBool>,
+    traced: bool,
     paused: Arc<AtomicBool>,
     /// Reports the first packet; set where packets cannot be traced.
     first: OnceLock<Arc<dyn Fn() + Send + Sync>>,
@@ -275,7 +279,7 @@ impl Producer {
                 stop.send(()).ok();
             }
         });
-        let traced = self.inner.traceable.load(Ordering::Relaxed);
+        let traced = self.inner.traced;
         let handler = if traced {
             let first = Arc::clone(&first);
             self.inner.producer.on_trace(move |event| {

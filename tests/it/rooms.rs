@@ -215,6 +215,25 @@ async fn the_first_packet_of_a_stream_that_names_no_ssrc_is_told_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_names_no_ssrc_cannot_join_one_whose_packets_are_traced() {
+    let house = House::open().await;
+    let ada = house.join("mixed", 1).await;
+    let (mut peer, transport) = ada.connect(Direction::Send).await;
+    let track = peer.add_track().await;
+    ada.produce(&transport, &track.rtp_parameters).await;
+
+    let mut parameters = peer.add_track().await.rtp_parameters;
+    parameters["encodings"] = json!([{ "dtx": false }]);
+    let parameters = lenient::rtp_parameters(&parameters).unwrap();
+    let transport = transport.as_str().unwrap().parse().unwrap();
+    let music = ada
+        .membership
+        .produce(transport, Source::Music, parameters)
+        .await;
+    assert!(music.is_err_and(|failure| failure.to_string().contains("Cannot produce")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_the_router_cannot_take_does_not_end_the_one_that_runs() {
     let house = House::open().await;
     let ada = house.join("codec", 1).await;
