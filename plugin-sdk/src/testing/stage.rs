@@ -1,87 +1,93 @@
 //! A plugin and rooms for it to rule, without a server.
 
-use std::{collections::HashMap, fmt};
+mod scene;
 
+use std::{collections::BTreeMap, fmt};
+
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::host;
+use super::{
+    host::{self, Timer},
+    manifest::{self, Manifest, Trimmed},
+    told::{Fired, Joined},
+};
 use crate::{
-    Actions, Answer, BeforeJoin, BeforeProduce, Codec, Denial, DescribeRoom, Failure, InitError,
-    OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed, Outcome, Participant,
-    Plugin, Producer, Room, Settings, Source, Speaker, SpeakerChanged, UnixMs, User, UserId,
+    Denial, Failure, InitError, OnTimer, Outcome, Participant, Plugin, Room, Settings, UnixMs,
+    UserId, kv,
 };
 
 /// A plugin and rooms for it to rule, without a server.
 ///
 /// It calls the hooks that the server would call, in the same order and with the same
 /// counts of participants and connections, and undoes what a failed hook has written. Time
-/// moves only with [`Stage::advance`]. Actions are returned, not carried out.
+/// moves only with [`Stage::advance`], which also fires timers. Actions are returned, not
+/// carried out.
 ///
 /// ```
+/// use std::time::Duration;
 /// use serde_json::json;
 /// use voice_room_plugin_sdk::{
-///     BeforeJoin, Decision, InitError, Plugin, Settings, User, allow, refuse, testing::Stage,
+///     Actions, InitError, OnFirstRtp, OnTimer, Outcome, Permit, Plugin, BeforeProduce,
+///     ProduceDecision, Settings, Source, Target, User, events, kv, testing::Stage, timers,
 /// };
 ///
-/// struct Doorman;
+/// /// Everybody may speak for a minute, at low priority.
+/// struct Minute;
 ///
-/// impl Plugin for Doorman {
+/// impl Plugin for Minute {
 ///     fn init(_settings: Settings) -> Result<Self, InitError> {
 ///         Ok(Self)
 ///     }
 ///
-///     fn before_join(&mut self, call: &BeforeJoin) -> Decision {
-///         if call.participant.user.has_role("guest") {
-///             return refuse("MEMBERS_ONLY", "This room is for members");
-///         }
-///         allow()
+///     fn before_produce(&mut self, _call: &BeforeProduce) -> ProduceDecision {
+///         Ok(Permit::new().priority(10))
+///     }
+///
+///     fn on_first_rtp(&mut self, call: &OnFirstRtp) -> Outcome {
+///         events::publish("minute.started", call.participant.user.id)?;
+///         kv::increment("speeches", 1)?;
+///         timers::set(&call.producer.id, Duration::from_secs(60))?;
+///         Ok(Actions::new())
+///     }
+///
+///     fn on_timer(&mut self, call: &OnTimer) -> Outcome {
+///         Ok(Actions::new().close(Target::Producer(call.key.clone())))
 ///     }
 /// }
 ///
-/// let mut stage = Stage::<Doorman>::new(json!({})).unwrap();
-/// assert!(stage.join("lobby", User::new(1)).is_ok());
-/// assert!(stage.join("lobby", User::new(2).with_role("guest")).is_err());
+/// let mut stage = Stage::<Minute>::new(json!({})).unwrap();
+/// let alice = stage.join("lobby", User::new(7)).unwrap();
+/// let speech = stage.produce(&alice, Source::Mic).unwrap();
+/// assert_eq!(speech.amendment.priority, Some(10));
+///
+/// stage.first_rtp(&alice, &speech.producer).unwrap();
+/// assert_eq!(stage.published("minute.started"), [json!(7)]);
+/// assert_eq!(stage.kv::<i64>("speeches"), Some(1));
+///
+/// assert_eq!(stage.advance(59_999).unwrap(), []);
+/// let fired = stage.advance(1).unwrap();
+/// assert_eq!(fired[0].actions, Actions::new().close(Target::Producer(speech.producer.id)));
 /// ```
 pub struct Stage<P> {
     /// The plugin, for calling its hooks directly.
     pub plugin: P,
-    now: UnixMs,
     ids: u64,
-    rooms: HashMap<String, Vec<Participant>>,
-    first_rtp: HashMap<String, UnixMs>,
-}
-
-/// Who has entered, and what the plugin did about it.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// The newcomer.
-    pub participant: Participant,
-    /// The room that was entered.
-    pub room_id: String,
-    /// What `before_join` and `on_join` asked for, in this order.
-    pub actions: Actions,
-    /// What `describe_room` shows.
-    pub shown: Option<Value>,
-}
-
-/// What is sent, and what the plugin did about it.
-#[derive(Clone, Debug)]
-pub struct Produced {
-    /// The new producer.
-    pub producer: Producer,
-    /// What `before_produce` and `on_new_producer` asked for, in this order.
-    pub actions: Actions,
+    rooms: BTreeMap<String, Vec<Participant>>,
+    first_rtp: BTreeMap<String, UnixMs>,
+    twinned: bool,
 }
 
 impl<P> fmt::Debug for Stage<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stage")
-            .field("now", &self.now)
+            .field("now", &host::now())
             .field("rooms", &self.rooms)
             .finish_non_exhaustive()
     }
 }
 
+/// Starting, time, and looking inside.
 impl<P: Plugin> Stage<P> {
     /// Starts a plugin with settings, on a host that knows nothing yet.
     ///
@@ -93,11 +99,53 @@ impl<P: Plugin> Stage<P> {
         host::set_settings(&settings.into());
         Ok(Self {
             plugin: P::init(Settings::current())?,
-            now: 1_700_000_000_000,
             ids: 0,
-            rooms: HashMap::new(),
-            first_rtp: HashMap::new(),
+            rooms: BTreeMap::new(),
+            first_rtp: BTreeMap::new(),
+            twinned: false,
         })
+    }
+
+    /// The same stage, which from now on holds the plugin to its manifest as the server does
+    /// that grants all that the manifest asks for: hooks that it does not name are not called,
+    /// actions and amendments whose capability it lacks are dropped, topics that it does not
+    /// list are not published. Using an import whose capability it lacks panics, for such a
+    /// component would not be loaded.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use voice_room_plugin_sdk::{InitError, Plugin, Settings, testing::Stage};
+    /// # struct Doorman;
+    /// # impl Plugin for Doorman {
+    /// #     fn init(_: Settings) -> Result<Self, InitError> { Ok(Self) }
+    /// # }
+    /// let manifest = r#"
+    ///     name = "doorman"
+    ///     version = "1.0.0"
+    ///     hooks = ["before-join"]
+    /// "#; // or include_str!("../plugin.toml")
+    /// let stage = Stage::<Doorman>::new(json!({})).unwrap().with_manifest(manifest).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the manifest cannot be read, or does not list a command that the plugin registers.
+    pub fn with_manifest(self, manifest: &str) -> Result<Self, InitError> {
+        let manifest = Manifest::read(manifest)?;
+        manifest.check_commands(self.plugin.commands())?;
+        manifest::set(Some(manifest));
+        Ok(self)
+    }
+
+    /// The same stage, which from now on makes every call twice: on a fresh instance, whose
+    /// effects it then takes back, and on the one that lives. It panics where the two say
+    /// anything different, or leave different keys, timers or published events behind. So a
+    /// suite of tests that passes this way passes with `isolation = "fresh"` as well, and
+    /// proves that nothing is lost with an instance.
+    #[must_use]
+    pub fn twinned(mut self) -> Self {
+        self.twinned = true;
+        self
     }
 
     /// Replaces the instance as the server does after a trap: its memory is gone, its
@@ -107,12 +155,13 @@ impl<P: Plugin> Stage<P> {
     ///
     /// What the plugin's `init` says.
     pub fn replace_instance(&mut self) -> Result<(), InitError> {
+        host::set_room(None);
         self.plugin = P::init(Settings::current())?;
         Ok(())
     }
 
     /// Replaces the instance as a server that was killed and started again does: its memory
-    /// and everybody in the rooms are gone, its storage is not.
+    /// and everybody in the rooms are gone, its storage and timers are not.
     ///
     /// # Errors
     ///
@@ -125,191 +174,129 @@ impl<P: Plugin> Stage<P> {
 
     /// Now.
     #[must_use]
-    pub const fn now(&self) -> UnixMs {
-        self.now
+    pub fn now(&self) -> UnixMs {
+        host::now()
     }
 
-    /// Lets time pass.
-    pub const fn advance(&mut self, ms: u64) {
-        self.now = self.now.saturating_add(ms);
-    }
-
-    /// A user enters a room: `before_join`, `on_join`, `describe_room`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hooks say.
-    pub fn join(&mut self, room_id: &str, user: User) -> Result<Joined, Denial> {
-        let id = self.fresh_id("participant");
-        let connections = self.connections(room_id, user.id).saturating_add(1);
-        let participant = Participant {
-            id,
-            user,
-            connections,
-        };
-        let (room, at) = (self.room(room_id), self.now);
-        let call = BeforeJoin {
-            room,
-            participant: participant.clone(),
-            at,
-        };
-        let actions = decide(|| self.plugin.before_join(&call))?;
-
-        self.rooms
-            .entry(room_id.to_owned())
-            .or_default()
-            .push(participant.clone());
-        let call = OnJoin {
-            room: self.room(room_id),
-            participant: participant.clone(),
-            at,
-        };
-        let actions = actions.then(inform(|| self.plugin.on_join(&call))?);
-        let call = DescribeRoom {
-            room: self.room(room_id),
-            participant,
-            at,
-        };
-        let shown = inform(|| self.plugin.describe_room(&call))?;
-        let participant = call.participant;
-        Ok(Joined {
-            participant,
-            room_id: room_id.to_owned(),
-            actions,
-            shown,
-        })
-    }
-
-    /// A participant goes: `on_leave`. For a reason see [`OnLeave::reason`].
+    /// Lets milliseconds pass. Timers that become due fire at their time, in its order:
+    /// `on_timer`, for each. A timer whose call fails stays due.
     ///
     /// # Errors
     ///
     /// What the plugin's hook says.
-    pub fn leave(&mut self, who: &Joined, reason: &str) -> Outcome {
-        if let Some(participants) = self.rooms.get_mut(&who.room_id) {
-            participants.retain(|participant| participant.id != who.participant.id);
+    pub fn advance(&mut self, ms: u64) -> Result<Vec<Fired>, Failure> {
+        let until = host::now().saturating_add(ms);
+        let mut fired = Vec::new();
+        while let Some(timer) = host::next_timer(until) {
+            host::set_now(host::now().max(timer.due));
+            let actions = self.fire(&timer)?;
+            let Timer {
+                room_id, key, due, ..
+            } = timer;
+            fired.push(Fired {
+                room_id,
+                key,
+                due,
+                actions,
+            });
         }
-        let mut participant = who.participant.clone();
-        participant.connections = self.connections(&who.room_id, participant.user.id);
-        let (room, at) = (self.room(&who.room_id), self.now);
-        let call = OnLeave {
-            room,
-            participant,
-            reason: reason.to_owned(),
-            at,
-        };
-        inform(|| self.plugin.on_leave(&call))
+        host::set_now(until);
+        Ok(fired)
     }
 
-    /// A participant sends a client event: `on_command`. The server adds `roomId` to the
-    /// payload's fields, and so does the stage.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn command(&mut self, who: &Joined, command: &str, mut payload: Value) -> Answer {
-        if let Some(fields) = payload.as_object_mut() {
-            fields.insert("roomId".to_owned(), who.room_id.clone().into());
+    fn fire(&mut self, timer: &Timer) -> Outcome {
+        let call = OnTimer {
+            room: self.room(&timer.room_id),
+            key: timer.key.clone(),
+            due: timer.due,
+            at: self.now(),
+        };
+        let actions = self.inform(&timer.room_id, "on-timer", |plugin| plugin.on_timer(&call))?;
+        host::timer_done(timer);
+        Ok(actions)
+    }
+
+    /// The payloads that have been published under a topic so far; of everything, see
+    /// [`published`](super::published).
+    #[must_use]
+    pub fn published(&self, topic: &str) -> Vec<Value> {
+        let all = host::published().into_iter();
+        let under = all.filter(|event| event.topic == topic);
+        under.map(|event| event.payload).collect()
+    }
+
+    /// The value under a key, `None` if there is none or if it is no `T`.
+    #[must_use]
+    pub fn kv<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        kv::get(key).ok().flatten()
+    }
+}
+
+/// Calling hooks, and counting who is there.
+impl<P: Plugin> Stage<P> {
+    fn decide<T: Told>(
+        &mut self,
+        room_id: &str,
+        name: &str,
+        hook: impl Fn(&mut P) -> Result<T, Denial>,
+    ) -> Result<T, Denial> {
+        let failed = |denial: &Denial| matches!(denial, Denial::Failed(_));
+        self.call(room_id, name, hook, failed)
+    }
+
+    fn inform<T: Told>(
+        &mut self,
+        room_id: &str,
+        name: &str,
+        hook: impl Fn(&mut P) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.call(room_id, name, hook, |_| true)
+    }
+
+    /// Calls a hook as the server does: if it fails, what it kept is undone.
+    fn call<T: Told, E: Trimmed + fmt::Debug + PartialEq>(
+        &mut self,
+        room_id: &str,
+        name: &str,
+        hook: impl Fn(&mut P) -> Result<T, E>,
+        failed: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        if !manifest::names_hook(name) {
+            return Ok(T::default());
         }
-        let call = OnCommand {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            command: command.to_owned(),
-            payload_json: payload.to_string(),
-            at: self.now,
-        };
-        decide(|| self.plugin.on_command(&call))
-    }
-
-    /// A participant starts to send: `before_produce`, `on_new_producer`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hooks say.
-    pub fn produce(&mut self, who: &Joined, source: Source) -> Result<Produced, Denial> {
-        let (room, participant, at) = (self.room(&who.room_id), self.current(who), self.now);
-        let call = BeforeProduce {
-            room,
-            participant,
-            source,
-            codec: Codec::opus(),
-            at,
-        };
-        let actions = decide(|| self.plugin.before_produce(&call))?;
-
-        let producer = Producer {
-            id: self.fresh_id("producer"),
-            source,
-            codec: Codec::opus(),
-        };
-        let BeforeProduce {
-            room, participant, ..
-        } = call;
-        let call = OnNewProducer {
-            room,
-            participant,
-            producer,
-            at,
-        };
-        let actions = actions.then(inform(|| self.plugin.on_new_producer(&call))?);
-        Ok(Produced {
-            producer: call.producer,
-            actions,
-        })
-    }
-
-    /// The first packet of a producer arrives: `on_first_rtp`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn first_rtp(&mut self, who: &Joined, producer: &Producer) -> Outcome {
-        self.first_rtp.insert(producer.id.clone(), self.now);
-        let call = OnFirstRtp {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            at: self.now,
-        };
-        inform(|| self.plugin.on_first_rtp(&call))
-    }
-
-    /// A producer ends: `on_producer_closed`. For a reason see [`OnProducerClosed::reason`].
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn close(&mut self, who: &Joined, producer: &Producer, reason: &str) -> Outcome {
-        let call = OnProducerClosed {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            reason: reason.to_owned(),
-            first_rtp_at: self.first_rtp.remove(&producer.id),
-            at: self.now,
-        };
-        inform(|| self.plugin.on_producer_closed(&call))
-    }
-
-    /// These users speak, loudest first, each through a producer named after the user:
-    /// `speaker_changed`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn speakers(&mut self, room_id: &str, users: &[UserId]) -> Outcome {
-        let speakers = users.iter().map(|&user_id| Speaker {
-            user_id,
-            producer_id: format!("producer of {user_id}"),
-            volume: -30,
+        let before = host::kept();
+        let twin = self.twinned.then(|| {
+            let everything = host::snapshot();
+            let twin = P::init(Settings::current());
+            assert!(twin.is_ok(), "a fresh instance does not start");
+            let said = twin.ok().map(|mut twin| {
+                host::set_room(Some(room_id));
+                hook(&mut twin)
+            });
+            let after = host::kept();
+            host::restore(everything);
+            (said, after)
         });
-        let (room, speakers) = (self.room(room_id), speakers.collect());
-        let call = SpeakerChanged {
-            room,
-            speakers,
-            at: self.now,
-        };
-        inform(|| self.plugin.speaker_changed(&call))
+        host::set_room(Some(room_id));
+        let result = hook(&mut self.plugin);
+        host::set_room(None);
+        if let Some((said, after)) = twin {
+            let live = Some(&result);
+            assert_eq!(
+                said.as_ref(),
+                live,
+                "fresh instance (left) and live one differ"
+            );
+            assert_eq!(
+                after,
+                host::kept(),
+                "fresh instance (left) and live one differ"
+            );
+        }
+        if result.as_ref().is_err_and(failed) {
+            host::set_kept(before);
+        }
+        result.map(T::trimmed).map_err(E::trimmed)
     }
 
     fn fresh_id(&mut self, noun: &str) -> String {
@@ -329,11 +316,18 @@ impl<P: Plugin> Stage<P> {
     }
 
     fn connections(&self, room_id: &str, user: UserId) -> u32 {
-        count(
-            self.participants(room_id)
-                .iter()
-                .filter(|participant| participant.user.id == user),
-        )
+        let participants = self.participants(room_id).iter();
+        count(participants.filter(|participant| participant.user.id == user))
+    }
+
+    /// A user's presence in a room, if they are there.
+    fn presence(&self, room_id: &str, user: UserId) -> Option<Participant> {
+        let mut participants = self.participants(room_id).iter();
+        let found = participants.find(|participant| participant.user.id == user)?;
+        Some(Participant {
+            connections: self.connections(room_id, user),
+            ..found.clone()
+        })
     }
 
     fn current(&self, who: &Joined) -> Participant {
@@ -345,14 +339,11 @@ impl<P: Plugin> Stage<P> {
     }
 }
 
+/// What hooks return, nothing being the default.
+trait Told: Trimmed + Default + fmt::Debug + PartialEq {}
+
+impl<T: Trimmed + Default + fmt::Debug + PartialEq> Told for T {}
+
 fn count<'a>(participants: impl Iterator<Item = &'a Participant>) -> u32 {
     u32::try_from(participants.count()).unwrap_or(u32::MAX)
-}
-
-fn decide<T>(hook: impl FnOnce() -> Result<T, Denial>) -> Result<T, Denial> {
-    host::transaction(hook, |denial| matches!(denial, Denial::Failed(_)))
-}
-
-fn inform<T>(hook: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    host::transaction(hook, |_| true)
 }
