@@ -114,8 +114,8 @@ impl Lane {
 
     async fn ask_now(self: &Arc<Self>, turn: Turn, input: &Arc<Input>) -> Reply {
         let mut run = Box::pin(turn.run(Arc::clone(input)));
-        if let Poll::Ready((mut turn, result)) = poll_once(run.as_mut()).await {
-            return result.and_then(|output| turn.apply(input, output));
+        if let Poll::Ready((turn, result)) = poll_once(run.as_mut()).await {
+            return result.map(|output| turn.apply(input, output));
         }
         let (answered, reply) = oneshot::channel();
         let claim = Claim::default();
@@ -361,14 +361,10 @@ impl Turn {
         (self, result)
     }
 
-    /// Makes a call's effects real: keys and events first, then actions. A conflict makes
-    /// none, and ends the instance, which may remember otherwise.
-    fn apply(&mut self, input: &Input, output: Output) -> Reply {
+    /// Makes a call's effects real: keys and events first, then actions.
+    fn apply(&self, input: &Input, output: Output) -> (Answer, Option<Saved>) {
         let identity = &self.lane.template.identity;
-        let Ok(saved) = identity.space.apply(output.staged) else {
-            self.instance = None;
-            return Err(Failure::NotSaved);
-        };
+        let saved = identity.space.apply(output.staged);
         if saved.is_some() {
             identity.meters.stored.set(identity.space.bytes() as f64);
         }
@@ -377,7 +373,7 @@ impl Turn {
                 .carry_out
                 .call(input.room(), &identity.name, output.actions);
         }
-        Ok((output.answer, saved))
+        (output.answer, saved)
     }
 
     /// Applies and answers, unless the asker has given up: then nothing has happened, and
@@ -390,7 +386,7 @@ impl Turn {
         reply: oneshot::Sender<Reply>,
     ) -> Self {
         if claim.take() {
-            let answer = result.and_then(|output| self.apply(input, output));
+            let answer = result.map(|output| self.apply(input, output));
             // An asker who is gone has no use for it.
             drop(reply.send(answer));
         } else {
@@ -431,7 +427,7 @@ impl Turn {
         match job {
             Job::Fact(input) => {
                 let run = self.run(Arc::clone(&input));
-                let (mut turn, result) = lane.bounded(&input, run).await.ok()?;
+                let (turn, result) = lane.bounded(&input, run).await.ok()?;
                 if let Ok(output) = result {
                     // Nobody waits for it to be on the disk.
                     drop(turn.apply(&input, output));
