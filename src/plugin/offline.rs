@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     COMPLAINTS, LINES, PluginProblem,
-    call::{Action, Amendment, Input},
+    call::{Action, Amendment, Fact, Input, RoomView},
     engine::Engine,
     host::{Conditions, Identity},
     instance::{Failure, Instance, Output, Template},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::PluginConfig,
-    model::Hook,
+    model::{Hook, UnixMs},
     store::{Space, Staged},
 };
 
@@ -75,6 +75,8 @@ pub struct Offline {
     /// `None` after a failed call, if no other could be made.
     instance: Option<Box<Instance>>,
     commands: Vec<String>,
+    /// The time of the last call.
+    at: UnixMs,
 }
 
 impl Offline {
@@ -110,6 +112,7 @@ impl Offline {
             template,
             instance: None,
             commands: Vec::new(),
+            at: UnixMs(0),
         };
         offline.replace_instance().await?;
         Ok(offline)
@@ -135,14 +138,46 @@ impl Offline {
         called.took = took;
         called.instructions = instance.instructions();
         called.imports = instance.take_trace().0;
-        if let Ok(output) = result {
-            drop(self.template.identity.space.apply(output.staged));
-            self.instance = Some(instance);
-        } else {
-            drop(instance);
-            self.instance = self.running().await;
-        }
+        self.at = input.at();
+        let (staged, instance) = match result {
+            Ok(output) => (output.staged, Some(instance)),
+            Err(_) => (Staged::new(self.at), None),
+        };
+        self.apply(input, staged);
+        // Before another is made, the failed one is gone: there may be no room for both.
+        self.instance = instance;
+        self.instance = self.running().await;
         called
+    }
+
+    /// Nobody else uses the space, so there is no conflict.
+    fn apply(&self, input: &Input, mut staged: Staged) {
+        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
+            staged.fired(&room.id, key, *due);
+        }
+        drop(self.template.identity.space.apply(staged));
+    }
+
+    /// The call for the timer that is due first, if one is due by then. Once it has been made,
+    /// the timer is gone or, if it repeats, waits for its next time, also where the call fails.
+    pub fn due_timer(&mut self, now: UnixMs) -> Option<Input> {
+        let timer = self.template.identity.space.due(now, 1).pop()?;
+        let room = RoomView {
+            id: timer.room,
+            participants: 0,
+        };
+        Some(Input::Fact(Fact::Timer {
+            room,
+            key: timer.key.to_string(),
+            due: timer.due,
+            at: now,
+        }))
+    }
+
+    /// When the next timer is due for which [`Self::due_timer`] has returned no call yet.
+    #[must_use]
+    pub fn next_due(&self) -> Option<UnixMs> {
+        self.template.identity.space.next_due()
     }
 
     async fn running(&mut self) -> Option<Box<Instance>> {
@@ -171,9 +206,10 @@ impl Offline {
         Ok(())
     }
 
-    /// The keys that the plugin keeps and their values, in byte order.
+    /// The keys that the plugin keeps and their values at the time of the last call, in byte
+    /// order.
     pub fn keys(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
-        kept(&self.template.identity.space).into_iter()
+        kept(&self.template.identity.space, self.at).into_iter()
     }
 
     /// Bytes of the instance's linear memories; 0 if it could not be started.
@@ -265,7 +301,7 @@ fn settings(settings: &Value) -> String {
 /// Writes keys into a space.
 pub(super) fn plant(space: &Space, keys: &[(String, Vec<u8>)]) -> Result<(), String> {
     for keys in keys.chunks(SEEDED_AT_ONCE) {
-        let mut staged = Staged::default();
+        let mut staged = Staged::new(UnixMs(0));
         for (key, value) in keys {
             staged
                 .set(space, &limits::STORE, key, Some(value))
@@ -276,9 +312,9 @@ pub(super) fn plant(space: &Space, keys: &[(String, Vec<u8>)]) -> Result<(), Str
     Ok(())
 }
 
-/// All keys of a space.
-pub(super) fn kept(space: &Space) -> Vec<(String, Vec<u8>)> {
-    let view = Staged::default();
+/// All keys of a space at that time.
+fn kept(space: &Space, at: UnixMs) -> Vec<(String, Vec<u8>)> {
+    let view = Staged::new(at);
     let mut found: Vec<(String, Vec<u8>)> = Vec::new();
     loop {
         let after = found.last().map(|(key, _)| key.as_str());
