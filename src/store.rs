@@ -205,6 +205,12 @@ impl Store {
         Ok(())
     }
 
+    /// Where recorded calls go.
+    #[must_use]
+    pub fn recordings_dir(&self) -> PathBuf {
+        self.open.data_dir.join("recordings")
+    }
+
     /// Where the server may keep what it can make again, such as compiled code.
     #[must_use]
     pub fn cache_dir(&self) -> PathBuf {

@@ -22,7 +22,7 @@ use super::{
     wasi::{self, Printed},
 };
 use crate::{
-    model::RoomId,
+    model::{RoomId, UnixMs},
     store::{KeyError, PublishError, Space, Staged},
 };
 
@@ -68,6 +68,8 @@ pub(super) struct Conditions {
     pub(super) instructions: Option<u64>,
     /// The seed of its random numbers, which are real where there is none.
     pub(super) random: Option<u64>,
+    /// The time of `init`, if not the present.
+    pub(super) at: Option<UnixMs>,
 }
 
 /// What an instance holds on the server's side.

@@ -25,7 +25,7 @@ use super::{
     lift, limits,
     lower::{self, IdText},
     meters::Outcome,
-    record::ImportCall,
+    observe::{Asked, Observation, Observer, Watched},
     trace::Trace,
 };
 use crate::{
@@ -50,6 +50,8 @@ pub(super) struct Output {
     pub(super) answer: Answer,
     pub(super) actions: Vec<Action>,
     pub(super) staged: Staged,
+    /// Where somebody watches.
+    pub(super) observation: Option<Observation>,
 }
 
 /// What the asker gets.
@@ -178,6 +180,8 @@ pub(super) struct Template {
     pub(super) hooks: HookPolicies,
     /// What is special about its instances.
     pub(super) conditions: Conditions,
+    /// Who watches its calls.
+    pub(super) observer: Option<Arc<Observer>>,
     memory_limit: usize,
     engine: Arc<Engine>,
     pre: InstancePre<State>,
@@ -198,6 +202,7 @@ impl Template {
             identity,
             hooks,
             conditions: Conditions::default(),
+            observer: None,
             memory_limit,
             engine,
             pre,
@@ -225,23 +230,39 @@ impl Template {
     }
 
     async fn make(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let conditions = self.conditions;
+        let observer = self.observer.as_ref();
+        let conditions = observer.map_or(self.conditions, |one| one.conditions(self.conditions));
         let state = State::new(Arc::clone(&self.identity), self.memory_limit, conditions);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
         meter_time(&mut store);
         begin(&mut store, None, self.hooks.of(Hook::Init).time_budget);
+        let started = self.start(&mut store).await;
+        let failed = started.as_ref().err();
+        let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
+        let (hooks, commands) = started?;
+        let instance = Instance {
+            store,
+            hooks,
+            policies: self.hooks.clone(),
+            watched,
+        };
+        Ok((Box::new(instance), commands))
+    }
+
+    /// Calls `init`.
+    async fn start(&self, store: &mut Store<State>) -> Result<(Hooks, Vec<String>), Failure> {
         let made = async {
-            let exports = self.pre.instantiate_async(&mut store).await?;
-            let lifecycle = self.found.lifecycle.load(&mut store, &exports)?;
-            let registered = lifecycle.call_init(&mut store).await?;
-            Ok((registered, self.found.load(&mut store, &exports)?))
+            let exports = self.pre.instantiate_async(&mut *store).await?;
+            let lifecycle = self.found.lifecycle.load(&mut *store, &exports)?;
+            let registered = lifecycle.call_init(&mut *store).await?;
+            Ok((registered, self.found.load(&mut *store, &exports)?))
         }
         .await;
         let (registered, hooks) = match made {
             Ok(made) => made,
-            Err(error) => return Err(failure(&store, &error)),
+            Err(error) => return Err(failure(store, &error)),
         };
         let commands = match registered {
             Ok(registration) => registration.commands,
@@ -252,15 +273,10 @@ impl Template {
                 )));
             }
         };
-        log_printed(&store);
+        log_printed(store);
         let staged = std::mem::take(&mut store.data_mut().call.staged);
         drop(self.identity.space.apply(staged));
-        let instance = Instance {
-            store,
-            hooks,
-            policies: self.hooks.clone(),
-        };
-        Ok((Box::new(instance), commands))
+        Ok((hooks, commands))
     }
 }
 
@@ -355,13 +371,19 @@ pub(super) struct Instance {
     store: Store<State>,
     hooks: Hooks,
     policies: HookPolicies,
+    watched: Option<Watched>,
+}
+
+/// What the last call has asked for.
+fn take_trace(store: &mut Store<State>) -> Asked {
+    let trace = store.data_mut().call.trace.take();
+    trace.unwrap_or_default().into_calls()
 }
 
 impl Instance {
-    /// What the last call, or `init`, has asked for, and whether there was more.
-    pub(super) fn take_trace(&mut self) -> (Vec<ImportCall>, bool) {
-        let trace = self.store.data_mut().call.trace.take();
-        trace.unwrap_or_default().into_calls()
+    /// What the last call has asked for.
+    pub(super) fn take_trace(&mut self) -> Asked {
+        take_trace(&mut self.store)
     }
 
     /// Instructions of the last call, where they are counted.
@@ -377,7 +399,21 @@ impl Instance {
 
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
     /// output.
-    pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
+    pub(super) async fn call(&mut self, input: &Arc<Input>) -> Result<Output, Failure> {
+        let Some(watched) = &self.watched else {
+            return self.run(input).await;
+        };
+        let mut observation = watched.begin(input);
+        let mut result = self.run(input).await;
+        let took = self.store.data().call.began.elapsed();
+        observation.end(result.as_ref(), self.take_trace(), took);
+        if let Ok(output) = &mut result {
+            output.observation = Some(observation);
+        }
+        result
+    }
+
+    async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
         begin(&mut self.store, Some(input.room().clone()), budget);
         let called = self.dispatch(input).await;
@@ -403,6 +439,7 @@ impl Instance {
             answer,
             actions,
             staged,
+            observation: None,
         })
     }
 

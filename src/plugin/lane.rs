@@ -377,6 +377,9 @@ impl Turn {
                 .carry_out
                 .call(input.room(), &identity.name, output.actions);
         }
+        if let Some(observation) = output.observation {
+            observation.took_effect();
+        }
         Ok((output.answer, saved))
     }
 

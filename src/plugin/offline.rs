@@ -105,6 +105,7 @@ impl Offline {
             traced: trace,
             instructions: count_instructions.then(|| instruction_limit.unwrap_or(u64::MAX)),
             random,
+            at: None,
         };
         let template = template(&Arc::new(engine), config, space, conditions).await?;
         let mut offline = Self {
@@ -124,9 +125,10 @@ impl Offline {
         let Some(mut instance) = self.running().await else {
             return Called::failed(&Failure::Down);
         };
+        let input = Arc::new(input.clone());
         let began = Instant::now();
         let limit = self.template.patience(input.hook());
-        let result = match tokio::time::timeout(limit, instance.call(input)).await {
+        let result = match tokio::time::timeout(limit, instance.call(&input)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::TimedOut),
         };
@@ -143,7 +145,7 @@ impl Offline {
             Ok(output) => (output.staged, Some(instance)),
             Err(_) => (Staged::new(self.at), None),
         };
-        self.apply(input, staged);
+        self.apply(&input, staged);
         // Before another is made, the failed one is gone: there may be no room for both.
         self.instance = instance;
         self.instance = self.running().await;

@@ -1,0 +1,175 @@
+//! Watching a plugin's calls: what goes in and what comes out is handed to the recorder.
+//!
+//! Nothing here waits. A plugin that is not watched pays for it with one comparison a call.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{
+    call::Input,
+    host::Conditions,
+    instance::{Failure, Output},
+    load,
+    offline::published,
+    record::{CallLine, ImportCall, InstanceLine, Outcome, micros},
+    recorder::Recorder,
+};
+use crate::model::UnixMs;
+
+/// What becomes of the calls of one version of a plugin.
+pub(super) struct Observer {
+    recorder: Arc<Recorder>,
+    plugin: Arc<str>,
+    component: String,
+    settings: Value,
+}
+
+/// What a call, or `init`, has asked for, and whether there was more.
+pub(super) type Asked = (Vec<ImportCall>, bool);
+
+impl Observer {
+    /// Watches a version of a plugin.
+    pub(super) fn new(
+        recorder: Arc<Recorder>,
+        plugin: &Arc<str>,
+        component: &str,
+        settings: &str,
+    ) -> Self {
+        Self {
+            recorder,
+            plugin: Arc::clone(plugin),
+            component: component.to_owned(),
+            settings: serde_json::from_str(settings).unwrap_or_default(),
+        }
+    }
+
+    /// What an instance is to be made under, so that it can be repeated.
+    pub(super) fn conditions(&self, conditions: Conditions) -> Conditions {
+        Conditions {
+            traced: true,
+            random: Some(getrandom::u64().unwrap_or_default()),
+            at: Some(UnixMs::now()),
+            ..conditions
+        }
+    }
+
+    /// Tells of an instance that was made, or could not be.
+    pub(super) fn began(
+        self: &Arc<Self>,
+        conditions: Conditions,
+        (imports, truncated): Asked,
+        failure: Option<&Failure>,
+    ) -> Watched {
+        let instance = self.recorder.began(InstanceLine {
+            instance: 0,
+            run: UnixMs(0),
+            at: conditions.at.unwrap_or_else(UnixMs::now),
+            plugin: self.plugin.to_string(),
+            component: self.component.clone(),
+            contract: load::WIT_VERSION.to_owned(),
+            settings: self.settings.clone(),
+            random: conditions.random.unwrap_or_default(),
+            imports,
+            truncated,
+            outcome: failure.map_or(Outcome::Noted, Outcome::from),
+            continued: false,
+        });
+        Watched {
+            observer: Arc::clone(self),
+            instance,
+        }
+    }
+}
+
+/// An instance whose calls are watched.
+pub(super) struct Watched {
+    observer: Arc<Observer>,
+    instance: u64,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.observer.recorder.ended(self.instance);
+    }
+}
+
+impl Watched {
+    /// A call begins.
+    pub(super) fn begin(&self, input: &Arc<Input>) -> Observation {
+        Observation {
+            observer: Arc::clone(&self.observer),
+            began: Instant::now(),
+            // It stays this if the wall clock ends the call.
+            line: Some(Box::new(CallLine {
+                seq: 0,
+                instance: self.instance,
+                at: UnixMs(0),
+                input: Arc::clone(input),
+                imports: Vec::new(),
+                truncated: false,
+                outcome: Outcome::from(&Failure::TimedOut),
+                amendment: None,
+                actions: Vec::new(),
+                published: Vec::new(),
+                undone: false,
+                micros: 0,
+            })),
+        }
+    }
+}
+
+/// A call that is watched. It is handed on when this is dropped.
+pub(super) struct Observation {
+    observer: Arc<Observer>,
+    began: Instant,
+    line: Option<Box<CallLine>>,
+}
+
+impl Observation {
+    /// The guest has returned, or failed. Where it has returned, the call counts as undone
+    /// until it [has taken effect](Self::took_effect).
+    pub(super) fn end(
+        &mut self,
+        result: Result<&Output, &Failure>,
+        (imports, truncated): Asked,
+        took: Duration,
+    ) {
+        let Some(line) = &mut self.line else {
+            return;
+        };
+        line.micros = micros(took);
+        (line.imports, line.truncated) = (imports, truncated);
+        match result {
+            Ok(output) => {
+                (line.outcome, line.amendment) = Outcome::of(&output.answer);
+                line.actions.clone_from(&output.actions);
+                line.published = published(&output.staged);
+                line.undone = true;
+            }
+            Err(failure) => line.outcome = failure.into(),
+        }
+    }
+
+    /// What the call wanted has been done.
+    pub(super) fn took_effect(mut self) {
+        if let Some(line) = &mut self.line {
+            line.undone = false;
+        }
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if let Some(mut line) = self.line.take() {
+            line.at = UnixMs::now();
+            if line.micros == 0 {
+                line.micros = micros(self.began.elapsed());
+            }
+            self.observer.recorder.called(line);
+        }
+    }
+}
