@@ -14,7 +14,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use voice_room::{
-    config::{FailurePolicies, PluginConfig},
+    config::PluginConfig,
     model::{Codec, ParticipantId, RoomId, Source, UnixMs, User, UserId},
     plugin::{CommandCall, JoinCall, ParticipantView, PluginHost, ProduceCall, RoomView},
     store::Store,
@@ -143,10 +143,12 @@ impl Bench {
         let call = CommandCall {
             room: self.room(),
             participant: self.participant(),
-            payload: json!({ "roomId": "bench", "seatIndex": 0 }),
+            command: "seat:take".to_owned(),
+            payload: json!({ "roomId": "bench", "seatIndex": 0 }).to_string(),
+            target: None,
             at: UnixMs::now(),
         };
-        match self.host.command("seat:take", call).await {
+        match self.host.command(call).await {
             Some(Ok(_)) => Ok(()),
             other => Err(format!("no seat: {other:?}").into()),
         }
@@ -178,7 +180,10 @@ impl Bench {
                     at,
                 };
                 let began = Instant::now();
-                (self.host.before_produce(call).await, began.elapsed())
+                (
+                    self.host.before_produce(call).await.map(drop),
+                    began.elapsed(),
+                )
             }
         };
         verdict.map_err(|refusal| format!("refused: {refusal:?}"))?;
@@ -232,12 +237,7 @@ fn plugin(name: &str, component: &str, settings: Value) -> Outcome<PluginConfig>
         return Err(format!("{} is missing: run `make plugins` first", path.display()).into());
     }
     Ok(PluginConfig {
-        name: name.to_owned(),
-        path,
-        instances: 4,
-        memory_limit: 64 << 20,
-        time_budget: Duration::from_millis(50),
-        on_failure: FailurePolicies::default(),
         settings,
+        ..PluginConfig::new(name, path)
     })
 }

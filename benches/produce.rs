@@ -65,10 +65,10 @@ impl Side {
         // The room's events are taken as they come, as a client would.
         let mut inbox = joined.inbox;
         tokio::spawn(async move { while inbox.next().await.is_some() {} });
-        if host.commands().iter().any(|command| command == "seat:take") {
+        if host.has_command("seat:take") {
             let seat = json!({ "roomId": "bench", "seatIndex": 0 });
             membership
-                .command("seat:take", seat)
+                .command("seat:take", &seat)
                 .await
                 .unwrap()
                 .unwrap();

@@ -19,6 +19,7 @@
 mod effective;
 mod kind;
 mod mistake;
+mod plugin;
 mod read;
 mod reader;
 #[cfg(test)]
@@ -40,6 +41,10 @@ use serde::{Serialize, Serializer};
 pub use self::{
     effective::Effective,
     mistake::{Mistake, Mistakes, Origin},
+    plugin::{
+        BreakerConfig, Capability, Grants, HookPolicies, HookPolicy, Isolation, OnFailure,
+        PluginConfig, RecordingConfig,
+    },
 };
 
 /// Everything that a server can be told, checked and complete.
@@ -64,6 +69,8 @@ pub struct Config {
     /// `[[plugins]]`, in the order in which they are asked. Without any in the
     /// configuration: moderation, seats, billing. `plugins = []` is none.
     pub plugins: Vec<PluginConfig>,
+    /// `[recording]`
+    pub recording: RecordingConfig,
 }
 
 /// The process and its HTTP listener.
@@ -255,45 +262,6 @@ pub struct RoomsConfig {
     pub speaker_hold: Duration,
     /// Speakers that are reported at once. Default 16.
     pub speaker_max_entries: u16,
-}
-
-/// One plugin.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PluginConfig {
-    /// Unique; refusals, logs, metrics and `plugins.<name>` of the join answer
-    /// carry it.
-    pub name: String,
-    /// The component. Default `<plugins_dir>/<name>.wasm`.
-    pub path: PathBuf,
-    /// Instances that run side by side; a room always meets the same one. Default 4.
-    pub instances: usize,
-    /// Memory of one instance, in bytes (`memory_limit_mib`). Default 64 MiB.
-    pub memory_limit: usize,
-    /// Processor time of one call (`time_budget_ms`). Default 50 ms.
-    pub time_budget: Duration,
-    /// What happens when a deciding hook traps or takes too long.
-    pub on_failure: FailurePolicies,
-    /// A JSON object for the plugin. Default `{}`.
-    pub settings: serde_json::Value,
-}
-
-/// The answer in place of a hook that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FailurePolicy {
-    /// The request is refused. The default.
-    #[default]
-    Deny,
-    /// The request goes on as if the plugin had allowed it.
-    Allow,
-}
-
-/// A [`FailurePolicy`] for each hook that decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FailurePolicies {
-    /// `on_failure.before_join`
-    pub before_join: FailurePolicy,
-    /// `on_failure.before_produce`
-    pub before_produce: FailurePolicy,
 }
 
 impl Config {

@@ -1,9 +1,13 @@
 //! The nouns that every module shares, as plain data.
 
+mod hook;
+
 use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
+
+pub use hook::Hook;
 
 /// A room's name as clients give it: 1 to [`RoomId::MAX_CHARS`] characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -24,6 +28,14 @@ impl RoomId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for RoomId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let problem = || format!("a room id has 1 to {} characters", Self::MAX_CHARS);
+        Self::new(&text).ok_or_else(|| de::Error::custom(problem()))
     }
 }
 
@@ -84,6 +96,16 @@ uuid_newtype! {
     ProducerId;
     /// An audio stream that a participant receives.
     ConsumerId;
+    /// One refusal by a plugin: the same in the answer and in the log.
+    DecisionId;
+}
+
+impl DecisionId {
+    /// A fresh id, unique over all servers and ordered by time.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
 }
 
 impl ParticipantId {
@@ -95,7 +117,8 @@ impl ParticipantId {
 }
 
 /// Who a session belongs to, as its verified token says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct User {
     /// The account.
     pub id: UserId,
@@ -104,9 +127,33 @@ pub struct User {
     /// Address of a picture.
     pub avatar: Option<String>,
     /// Roles, for example `moderator`.
+    #[serde(default)]
     pub roles: Vec<String>,
     /// The token's remaining claims, a JSON object as text: plugins read it.
+    #[serde(with = "json_text", default = "json_text::empty")]
     pub claims: String,
+}
+
+/// JSON that is kept as text, and serialises as the JSON that it is.
+pub(crate) mod json_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(crate) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => value.serialize(serializer),
+            // Not JSON after all: better shown than lost.
+            Err(_) => text.serialize(serializer),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        Ok(Value::deserialize(from)?.to_string())
+    }
+
+    pub(crate) fn empty() -> String {
+        "{}".to_owned()
+    }
 }
 
 /// What a producer carries; a participant has at most one of each.
@@ -123,7 +170,8 @@ pub enum Source {
 }
 
 /// The codec of a producer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Codec {
     /// For example `audio/opus`.
     pub mime_type: String,
@@ -160,6 +208,8 @@ pub struct Refusal {
     pub details: Option<serde_json::Value>,
     /// The plugin that refused, if it was one.
     pub plugin: Option<Arc<str>>,
+    /// Names the plugin's decision in the server's log.
+    pub decision: Option<DecisionId>,
 }
 
 impl Refusal {
@@ -181,6 +231,7 @@ impl Refusal {
             message: message.to_owned(),
             details: None,
             plugin: None,
+            decision: None,
         }
     }
 }

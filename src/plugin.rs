@@ -41,16 +41,15 @@ use std::{
 use serde_json::{Map, Value};
 
 pub use call::{
-    Action, CommandCall, Fact, JoinCall, ParticipantView, ProduceCall, ProducerView, RoomView,
-    SpeakerView, Target,
+    Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
+    ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
 
 use crate::{
-    config::{FailurePolicies, FailurePolicy, PluginConfig},
-    model::{Refusal, RoomId},
+    config::{HookPolicies, OnFailure, PluginConfig},
+    model::{DecisionId, Hook, Refusal, RoomId},
     store::Store,
 };
-use call::{Hook, Input};
 use engine::Engine;
 use host::Identity;
 use instance::{Answer, Failure, Template};
@@ -151,7 +150,7 @@ struct Shared {
 
 struct Plugin {
     template: Arc<Template>,
-    on_failure: FailurePolicies,
+    hooks: HookPolicies,
     lanes: Vec<Arc<Lane>>,
 }
 
@@ -236,45 +235,52 @@ impl PluginHost {
     ///
     /// The first refusal.
     pub async fn before_join(&self, call: JoinCall) -> Result<(), Refusal> {
-        self.decide(Input::BeforeJoin(call), |policies| policies.before_join)
-            .await
+        self.decide(Input::BeforeJoin(call)).await.map(drop)
     }
 
-    /// Asks every plugin in order whether the participant may send.
+    /// Asks every plugin in order whether the participant may receive.
     ///
     /// # Errors
     ///
     /// The first refusal.
-    pub async fn before_produce(&self, call: ProduceCall) -> Result<(), Refusal> {
-        self.decide(Input::BeforeProduce(call), |policies| {
-            policies.before_produce
-        })
-        .await
+    pub async fn before_consume(&self, call: ConsumeCall) -> Result<(), Refusal> {
+        self.decide(Input::BeforeConsume(call)).await.map(drop)
     }
 
-    async fn decide(
-        &self,
-        input: Input,
-        policy: fn(&FailurePolicies) -> FailurePolicy,
-    ) -> Result<(), Refusal> {
+    /// Whether any plugin decides on this.
+    #[must_use]
+    pub fn has_hook(&self, hook: Hook) -> bool {
+        self.with_hook(hook).next().is_some()
+    }
+
+    /// Asks every plugin in order whether the participant may send, and how that begins.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub async fn before_produce(&self, call: ProduceCall) -> Result<Amendments, Refusal> {
+        self.decide(Input::BeforeProduce(call)).await
+    }
+
+    async fn decide(&self, input: Input) -> Result<Amendments, Refusal> {
         let input = Arc::new(input);
+        let mut amendments = Amendments::default();
         for plugin in self.with_hook(input.hook()) {
             let verdict = match self.ask(plugin, &input).await {
                 Ok(Answer::Verdict(verdict)) => verdict,
-                Ok(_) => Ok(()),
-                Err(_) => match policy(&plugin.on_failure) {
-                    FailurePolicy::Allow => Ok(()),
-                    FailurePolicy::Deny => Err(plugin.failed()),
+                Ok(_) => Ok(None),
+                Err(_) => match plugin.hooks.of(input.hook()).on_failure {
+                    OnFailure::Allow => Ok(None),
+                    _ => Err(plugin.failed()),
                 },
             };
-            if let Err(refusal) = verdict {
-                let (hook, room) = (input.hook().name(), input.room());
-                let plugin = plugin.name();
-                tracing::debug!(%plugin, hook, %room, code = refusal.code, "refused");
-                return Err(refusal);
+            match verdict {
+                Ok(Some(wanted)) => amendments.add(plugin.name(), wanted),
+                Ok(None) => {}
+                Err(refusal) => return Err(decided(&input, refusal)),
             }
         }
-        Ok(())
+        Ok(amendments)
     }
 
     /// What each plugin shows a newcomer, by the plugin's name. Plugins that show nothing,
@@ -291,23 +297,16 @@ impl PluginHost {
     }
 
     /// Has a command answered by the plugin that registered it. `None` if none has.
-    pub async fn command(
-        &self,
-        name: &str,
-        call: CommandCall,
-    ) -> Option<Result<Option<Value>, Refusal>> {
-        let plugin = self.shared.plugins.get(*self.shared.commands.get(name)?)?;
-        let payload = call.payload.to_string();
-        let input = Arc::new(Input::Command {
-            name: name.to_owned(),
-            payload,
-            call,
-        });
-        Some(match self.ask(plugin, &input).await {
+    pub async fn command(&self, call: CommandCall) -> Option<Result<Option<Value>, Refusal>> {
+        let plugin = self.shared.commands.get(&call.command)?;
+        let plugin = self.shared.plugins.get(*plugin)?;
+        let input = Arc::new(Input::Command(call));
+        let reply = match self.ask(plugin, &input).await {
             Ok(Answer::Reply(reply)) => reply,
             Ok(_) => Ok(None),
             Err(_) => Err(plugin.failed()),
-        })
+        };
+        Some(reply.map_err(|refusal| decided(&input, refusal)))
     }
 
     /// Tells every plugin, and does not wait. Each learns of a room's facts in the order of
@@ -321,10 +320,10 @@ impl PluginHost {
         }
     }
 
-    /// The events that plugins answer.
+    /// Whether a plugin answers this event.
     #[must_use]
-    pub fn commands(&self) -> Vec<String> {
-        self.shared.commands.keys().cloned().collect()
+    pub fn has_command(&self, name: &str) -> bool {
+        self.shared.commands.contains_key(name)
     }
 
     /// Waits until all plugins have been told all facts, at most for the limit; then no
@@ -385,6 +384,23 @@ impl PluginHost {
         }
         Err(failure)
     }
+}
+
+/// Gives a refusal its number, by which the log and the client's answer name it.
+fn decided(input: &Input, mut refusal: Refusal) -> Refusal {
+    let decision = *refusal.decision.get_or_insert_with(DecisionId::random);
+    let (hook, room) = (input.hook().name(), input.room());
+    tracing::info!(
+        %decision,
+        plugin = refusal.plugin.as_deref(),
+        hook,
+        %room,
+        user = input.user().map(|user| user.0),
+        code = refusal.code,
+        message = refusal.message,
+        "refused"
+    );
+    refusal
 }
 
 impl Drop for Shared {
@@ -459,7 +475,7 @@ impl Plugin {
         Ok((
             Self {
                 template,
-                on_failure: config.on_failure,
+                hooks: config.hooks.clone(),
                 lanes,
             },
             commands,
@@ -477,6 +493,7 @@ impl Plugin {
             message: format!("The plugin {} could not answer", self.name()),
             details: None,
             plugin: Some(Arc::clone(self.name())),
+            decision: None,
         }
     }
 }

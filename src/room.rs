@@ -11,7 +11,7 @@ mod speakers;
 mod state;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -84,8 +84,6 @@ struct Registry {
     config: RoomsConfig,
     /// Events that may wait for one participant.
     outbox_capacity: usize,
-    /// Client events that plugins registered.
-    commands: HashSet<String>,
     media: Media,
     plugins: PluginHost,
     draining: AtomicBool,
@@ -113,7 +111,6 @@ impl Rooms {
         let registry = Registry {
             config,
             outbox_capacity,
-            commands: plugins.commands().into_iter().collect(),
             media,
             plugins,
             draining: AtomicBool::new(false),
@@ -209,7 +206,7 @@ impl Rooms {
     /// Whether a plugin registered this client event.
     #[must_use]
     pub fn has_command(&self, name: &str) -> bool {
-        self.registry.commands.contains(name)
+        self.registry.plugins.has_command(name)
     }
 
     /// Ends the rooms that a worker carried.

@@ -1,10 +1,9 @@
 //! Every key: its name, what it may be and its default.
 
 use std::{
-    collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -12,16 +11,13 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AllowedOrigins, AuthConfig, Config, Effective, FailurePolicies, FailurePolicy, IceServer, Keys,
-    Loaded, LogConfig, LogFormat, MediaConfig, Mistakes, Origin, PluginConfig, RoomsConfig, Secret,
-    ServerConfig, SessionsConfig, Sources,
+    AllowedOrigins, AuthConfig, Config, Effective, IceServer, Keys, Loaded, LogConfig, LogFormat,
+    MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig, SessionsConfig, Sources,
     kind::{self, Choice, Kind},
     mistake::Mistake,
+    plugin,
     reader::{Overrides, Report, Section},
 };
-
-/// The plugins of a configuration that names none, in order.
-const STANDARD_PLUGINS: [&str; 3] = ["moderation", "seats", "billing"];
 
 const MIB: usize = 1024 * 1024;
 
@@ -50,7 +46,8 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Mistakes> {
         media: media(&mut root, dev, sources.cores),
         sessions: sessions(&mut root),
         rooms: rooms(&mut root),
-        plugins: plugins(&mut root, dev, &plugins_dir),
+        plugins: plugin::plugins(&mut root, dev, &plugins_dir),
+        recording: plugin::recording(&mut root),
     };
     root.finish();
     check(&config, &mut report);
@@ -305,68 +302,6 @@ fn rooms(root: &mut Section<'_>) -> RoomsConfig {
     }
 }
 
-fn plugins(root: &mut Section<'_>, dev: bool, plugins_dir: &Path) -> Vec<PluginConfig> {
-    let standard =
-        STANDARD_PLUGINS.map(|name| Table::from_iter([("name".to_owned(), Value::from(name))]));
-    let mut names = HashSet::new();
-    let plugins = root.tables("plugins", standard.into(), |section| {
-        let plugin = plugin(section, dev, plugins_dir)?;
-        if !names.insert(plugin.name.clone()) {
-            let name = Some(format!("{:?}", plugin.name));
-            let problem = "another plugin has this name".to_owned();
-            section.mistake("name", name, Origin::Default, problem);
-        }
-        Some(plugin)
-    });
-    plugins.into_iter().flatten().collect()
-}
-
-/// `None` if it has no name, which is noted.
-fn plugin(section: &mut Section<'_>, dev: bool, plugins_dir: &Path) -> Option<PluginConfig> {
-    let name = Kind::text(
-        "1 to 64 characters of a-z, 0-9 and -, the first a letter",
-        |text| is_plugin_name(text).then(|| text.to_owned()),
-        |text: &String| Value::from(text.as_str()),
-    );
-    let name = section.required("name", &name);
-    let file = format!("{}.wasm", name.as_deref().unwrap_or_default());
-    // To try a room out, somebody must be able to manage it, and a developer's
-    // token has no roles.
-    let managed = matches!(name.as_deref(), Some("seats" | "moderation"));
-    let preset = if dev && managed {
-        Table::from_iter([("first_is_owner".to_owned(), Value::from(true))])
-    } else {
-        Table::new()
-    };
-    let mut policy = |key| section.value(key, &kind::choice(), FailurePolicy::Deny);
-    let on_failure = FailurePolicies {
-        before_join: policy("on_failure.before_join"),
-        before_produce: policy("on_failure.before_produce"),
-    };
-    let plugin = PluginConfig {
-        path: section.value("path", &kind::path(), plugins_dir.join(file)),
-        instances: section.value("instances", &kind::whole(1..=256), 4),
-        memory_limit: section.value("memory_limit_mib", &kind::whole(1..=4096), 64) * MIB,
-        time_budget: section.value(
-            "time_budget_ms",
-            &kind::millis(1..=10_000),
-            Duration::from_millis(50),
-        ),
-        on_failure,
-        settings: section.object("settings", preset),
-        name: name.clone().unwrap_or_default(),
-    };
-    name.map(|_| plugin)
-}
-
-fn is_plugin_name(text: &str) -> bool {
-    text.len() <= 64
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-}
-
 /// What no key can know alone.
 fn check(config: &Config, report: &mut Report) {
     let media = &config.media;
@@ -410,8 +345,4 @@ fn check(config: &Config, report: &mut Report) {
 
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
-}
-
-impl Choice for FailurePolicy {
-    const WORDS: &'static [(&'static str, Self)] = &[("deny", Self::Deny), ("allow", Self::Allow)];
 }

@@ -1,12 +1,13 @@
 //! What a configuration gives, and how its mistakes read.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use self::sources::{Case, SECRET, loaded, mistakes};
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::model::Hook;
 
 mod documents;
 mod sources;
@@ -335,19 +336,53 @@ fn the_standard_plugins_run_where_the_configuration_names_none() {
     assert_eq!(names, ["moderation", "seats", "billing"]);
     assert_eq!(
         config.plugins[2],
-        PluginConfig {
-            name: "billing".to_owned(),
-            path: PathBuf::from("/p/billing.wasm"),
-            instances: 4,
-            memory_limit: 64 * 1024 * 1024,
-            time_budget: Duration::from_millis(50),
-            on_failure: FailurePolicies {
-                before_join: FailurePolicy::Deny,
-                before_produce: FailurePolicy::Deny,
-            },
-            settings: json!({}),
-        }
+        PluginConfig::new("billing", PathBuf::from("/p/billing.wasm"))
     );
+}
+
+#[test]
+fn what_is_installed_is_granted_nothing_until_the_configuration_says_so() {
+    let grants = |grants: &str| {
+        let file = format!("[[plugins]]\nname = 'tariff'\n{grants}");
+        loaded(&dev(&file)).plugins.remove(0).grants
+    };
+
+    assert_eq!(grants(""), Grants::Listed(BTreeSet::new()));
+    assert_eq!(grants("grants = ['*']"), Grants::AllAsked);
+    let listed = BTreeSet::from([Capability::KeyValue, Capability::Kick]);
+    assert_eq!(
+        grants("grants = ['kick', 'key-value']"),
+        Grants::Listed(listed)
+    );
+    assert!(mistakes(&dev("[[plugins]]\nname = 'a'\ngrants = ['root']"))[0].contains("key-value"));
+}
+
+#[test]
+fn every_hook_has_a_budget_and_a_policy_of_its_own() {
+    let config = loaded(&dev("[[plugins]]\nname = 'tariff'\ntime_budget_ms = 20\n\
+         time_budgets_ms = { before_produce = 5 }\n\
+         on_failure = { before_consume = 'allow', on_join = 'retry', on_timer = 'drop' }"));
+    let of = |hook| config.plugins[0].hooks.of(hook);
+
+    assert_eq!(
+        of(Hook::BeforeProduce).time_budget,
+        Duration::from_millis(5)
+    );
+    assert_eq!(of(Hook::OnJoin).time_budget, Duration::from_millis(20));
+    assert_eq!(of(Hook::BeforeProduce).on_failure, OnFailure::Deny);
+    assert_eq!(of(Hook::BeforeConsume).on_failure, OnFailure::Allow);
+    assert_eq!(of(Hook::OnJoin).on_failure, OnFailure::Retry);
+    assert_eq!(of(Hook::OnFirstRtp).on_failure, OnFailure::Retry);
+    assert_eq!(of(Hook::OnTimer).on_failure, OnFailure::Drop);
+    assert_eq!(of(Hook::SpeakerChanged).on_failure, OnFailure::Drop);
+    for wrong in [
+        "before_join = 'retry'",
+        "on_join = 'deny'",
+        "on_command = 'allow'",
+    ] {
+        let file = format!("[[plugins]]\nname = 'a'\non_failure = {{ {wrong} }}");
+        assert_eq!(mistakes(&dev(&file)).len(), 1, "{wrong}");
+    }
 }
 
 #[test]
@@ -364,8 +399,9 @@ fn a_plugin_gets_its_settings_as_json() {
     assert_eq!(config.plugins.len(), 1);
     let plugin = &config.plugins[0];
     assert_eq!(plugin.path, PathBuf::from("x.wasm"));
-    assert_eq!(plugin.on_failure.before_join, FailurePolicy::Deny);
-    assert_eq!(plugin.on_failure.before_produce, FailurePolicy::Allow);
+    let policy = |hook| plugin.hooks.of(hook).on_failure;
+    assert_eq!(policy(Hook::BeforeJoin), OnFailure::Deny);
+    assert_eq!(policy(Hook::BeforeProduce), OnFailure::Allow);
     assert_eq!(
         plugin.settings,
         json!({"rate": 0.5, "tags": ["a"], "since": "2026-01-01", "nested": {"deep": true}})

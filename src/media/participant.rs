@@ -157,7 +157,8 @@ impl Transport {
         })
     }
 
-    /// Starts sending a producer's stream to the peer, paused.
+    /// Starts sending a producer's stream to the peer, paused; `priority` when bandwidth is
+    /// short, from 1 to 255.
     ///
     /// # Errors
     /// [`RtpError::Unsupported`] if the capabilities do not fit the producer.
@@ -165,15 +166,19 @@ impl Transport {
         &self,
         producer: &Producer,
         rtp_capabilities: RtpCapabilities,
+        priority: Option<u8>,
     ) -> Result<Consumer, RtpError> {
         let mut options = ConsumerOptions::new(producer.inner.producer.id(), rtp_capabilities);
         options.paused = true;
         match tokio::time::timeout(self.limit, self.transport.consume(options)).await {
             Err(_) => Err(MediaError::TimedOut("consume").into()),
-            Ok(Ok(consumer)) => Ok(Consumer {
-                consumer,
-                limit: self.limit,
-            }),
+            Ok(Ok(consumer)) => {
+                let limit = self.limit;
+                if let Some(priority) = priority {
+                    bounded(limit, "set priority", consumer.set_priority(priority)).await?;
+                }
+                Ok(Consumer { consumer, limit })
+            }
             Ok(Err(ConsumeError::Request(error))) if !answered_no(&error) => {
                 Err(MediaError::Request {
                     request: "consume",

@@ -1,13 +1,20 @@
 //! What the room asks and tells, and what plugins may want done: plain data.
+//!
+//! Its JSON is that of the contract's records, with names in camelCase; recordings and
+//! scripts of calls are made of it.
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::model::{Codec, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId};
+use crate::model::{
+    Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+};
 
 /// The room of a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RoomView {
     /// Its id.
     pub id: RoomId,
@@ -16,7 +23,8 @@ pub struct RoomView {
 }
 
 /// The participant of a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ParticipantView {
     /// Unique to this presence.
     pub id: ParticipantId,
@@ -27,7 +35,8 @@ pub struct ParticipantView {
 }
 
 /// A participant enters, or asks to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct JoinCall {
     /// Where.
     pub room: RoomView,
@@ -38,7 +47,8 @@ pub struct JoinCall {
 }
 
 /// A participant asks to send audio.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProduceCall {
     /// Where.
     pub room: RoomView,
@@ -52,21 +62,84 @@ pub struct ProduceCall {
     pub at: UnixMs,
 }
 
+/// A participant asks to receive audio.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumeCall {
+    /// Where.
+    pub room: RoomView,
+    /// Who asks.
+    pub participant: ParticipantView,
+    /// What they would hear.
+    pub producer: ProducerView,
+    /// Who sends it.
+    pub owner: UserId,
+    /// When.
+    pub at: UnixMs,
+}
+
+/// How an allowed producer begins, by all plugins together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Amendments {
+    /// Plugins that start it muted.
+    pub muted_by: Vec<Arc<str>>,
+    /// Of its consumers: 1 is the lowest, 255 the highest.
+    pub priority: Option<u8>,
+    /// What travels with its announcement, by plugin.
+    pub attached: Map<String, Value>,
+}
+
+/// How an allowed producer begins, by one plugin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Amendment {
+    /// It starts muted.
+    #[serde(default)]
+    pub muted: bool,
+    /// Of its consumers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// Travels with its announcement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<Value>,
+}
+
+impl Amendments {
+    /// Adds what a plugin wants.
+    pub(super) fn add(&mut self, plugin: &Arc<str>, wanted: Amendment) {
+        if wanted.muted {
+            self.muted_by.push(Arc::clone(plugin));
+        }
+        self.priority = self.priority.max(wanted.priority);
+        if let Some(attach) = wanted.attach {
+            self.attached.insert(plugin.to_string(), attach);
+        }
+    }
+}
+
 /// A client event that a plugin has registered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CommandCall {
     /// Where.
     pub room: RoomView,
     /// Who.
     pub participant: ParticipantView,
-    /// What the client sent.
-    pub payload: Value,
+    /// The event's name.
+    pub command: String,
+    /// What the client sent: a JSON object, as text.
+    #[serde(with = "json_text", default = "json_text::empty")]
+    pub payload: String,
+    /// Whom the payload's `userId` names, if they are in the room.
+    #[serde(default)]
+    pub target: Option<ParticipantView>,
     /// When.
     pub at: UnixMs,
 }
 
 /// A producer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProducerView {
     /// Unique over all servers.
     pub id: ProducerId,
@@ -77,7 +150,8 @@ pub struct ProducerView {
 }
 
 /// One of those who speak.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SpeakerView {
     /// Who.
     pub user_id: UserId,
@@ -88,11 +162,44 @@ pub struct SpeakerView {
 }
 
 /// Something that has happened. Plugins are told, and cannot change it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "hook", content = "input", rename_all_fields = "camelCase")]
 pub enum Fact {
+    /// The first participant has entered the room.
+    #[serde(rename = "on-room-opened")]
+    RoomOpened {
+        /// Which.
+        room: RoomView,
+        /// When.
+        at: UnixMs,
+    },
+    /// The room has ended: the last fact about it.
+    #[serde(rename = "on-room-closed")]
+    RoomClosed {
+        /// Which.
+        room: RoomView,
+        /// `empty`, `shutdown`, `worker_died`, …
+        reason: String,
+        /// When.
+        at: UnixMs,
+    },
+    /// A timer of the plugin is due. The host's own: the room never tells it.
+    #[serde(rename = "on-timer")]
+    Timer {
+        /// Where; without participants if the room is not open.
+        room: RoomView,
+        /// The timer's key.
+        key: String,
+        /// When it was due.
+        due: UnixMs,
+        /// When.
+        at: UnixMs,
+    },
     /// A participant has entered.
+    #[serde(rename = "on-join")]
     Joined(JoinCall),
     /// A participant is gone: the last fact about it.
+    #[serde(rename = "on-leave")]
     Left {
         /// Where; `participants` are those who remain.
         room: RoomView,
@@ -104,6 +211,7 @@ pub enum Fact {
         at: UnixMs,
     },
     /// A producer exists and the room has been told of it.
+    #[serde(rename = "on-new-producer")]
     NewProducer {
         /// Where.
         room: RoomView,
@@ -115,6 +223,7 @@ pub enum Fact {
         at: UnixMs,
     },
     /// The first RTP packet of a producer has arrived.
+    #[serde(rename = "on-first-rtp")]
     FirstRtp {
         /// Where.
         room: RoomView,
@@ -126,6 +235,7 @@ pub enum Fact {
         at: UnixMs,
     },
     /// A producer has ended.
+    #[serde(rename = "on-producer-closed")]
     ProducerClosed {
         /// Where.
         room: RoomView,
@@ -141,6 +251,7 @@ pub enum Fact {
         at: UnixMs,
     },
     /// The dominant speaker or the set of speakers has changed.
+    #[serde(rename = "speaker-changed")]
     SpeakerChanged {
         /// Where.
         room: RoomView,
@@ -153,7 +264,8 @@ pub enum Fact {
 
 /// What a plugin wants done in the room of the call. Names and sizes have been checked;
 /// whether users and producers exist is the room's to know.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Action {
     /// An event for one user's connections in this room.
     EmitToUser {
@@ -171,6 +283,7 @@ pub enum Action {
         /// Its payload.
         payload: Value,
         /// A user who does not get it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         except: Option<UserId>,
     },
     /// Pause, so that the user cannot resume. Each plugin's mute is its own.
@@ -189,7 +302,8 @@ pub enum Action {
 }
 
 /// Whose producers an action is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Target {
     /// Every producer of the user in this room.
     User(UserId),
@@ -198,28 +312,44 @@ pub enum Target {
 }
 
 /// One call of a plugin, whichever: what a guest sees, and all that it sees.
-#[derive(Debug)]
-pub(super) enum Input {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "hook", content = "input")]
+pub enum Input {
+    /// A user asks to enter.
+    #[serde(rename = "before-join")]
     BeforeJoin(JoinCall),
+    /// A newcomer is to be shown the room.
+    #[serde(rename = "describe-room")]
     DescribeRoom(JoinCall),
+    /// A participant asks to send.
+    #[serde(rename = "before-produce")]
     BeforeProduce(ProduceCall),
-    Command {
-        name: String,
-        payload: String,
-        call: CommandCall,
-    },
+    /// A participant asks to receive.
+    #[serde(rename = "before-consume")]
+    BeforeConsume(ConsumeCall),
+    /// A client event of the plugin's own.
+    #[serde(rename = "on-command")]
+    Command(CommandCall),
+    /// Something has happened.
+    #[serde(untagged)]
     Fact(Fact),
 }
 
 impl Input {
-    pub(super) fn room(&self) -> &RoomId {
+    /// Where.
+    #[must_use]
+    pub fn room(&self) -> &RoomId {
         let room = match self {
             Self::BeforeJoin(call) | Self::DescribeRoom(call) => &call.room,
             Self::BeforeProduce(call) => &call.room,
-            Self::Command { call, .. } => &call.room,
+            Self::BeforeConsume(call) => &call.room,
+            Self::Command(call) => &call.room,
             Self::Fact(fact) => match fact {
                 Fact::Joined(call) => &call.room,
-                Fact::Left { room, .. }
+                Fact::RoomOpened { room, .. }
+                | Fact::RoomClosed { room, .. }
+                | Fact::Timer { room, .. }
+                | Fact::Left { room, .. }
                 | Fact::NewProducer { room, .. }
                 | Fact::FirstRtp { room, .. }
                 | Fact::ProducerClosed { room, .. }
@@ -229,13 +359,64 @@ impl Input {
         &room.id
     }
 
-    pub(super) fn hook(&self) -> Hook {
+    /// When.
+    #[must_use]
+    pub fn at(&self) -> UnixMs {
+        match self {
+            Self::BeforeJoin(call) | Self::DescribeRoom(call) => call.at,
+            Self::BeforeProduce(call) => call.at,
+            Self::BeforeConsume(call) => call.at,
+            Self::Command(call) => call.at,
+            Self::Fact(fact) => match fact {
+                Fact::Joined(call) => call.at,
+                Fact::RoomOpened { at, .. }
+                | Fact::RoomClosed { at, .. }
+                | Fact::Timer { at, .. }
+                | Fact::Left { at, .. }
+                | Fact::NewProducer { at, .. }
+                | Fact::FirstRtp { at, .. }
+                | Fact::ProducerClosed { at, .. }
+                | Fact::SpeakerChanged { at, .. } => *at,
+            },
+        }
+    }
+
+    /// The user in question, where there is one.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        let participant = match self {
+            Self::BeforeJoin(call) | Self::DescribeRoom(call) => &call.participant,
+            Self::BeforeProduce(call) => &call.participant,
+            Self::BeforeConsume(call) => &call.participant,
+            Self::Command(call) => &call.participant,
+            Self::Fact(fact) => match fact {
+                Fact::Joined(call) => &call.participant,
+                Fact::Left { participant, .. }
+                | Fact::NewProducer { participant, .. }
+                | Fact::FirstRtp { participant, .. }
+                | Fact::ProducerClosed { participant, .. } => participant,
+                Fact::RoomOpened { .. }
+                | Fact::RoomClosed { .. }
+                | Fact::Timer { .. }
+                | Fact::SpeakerChanged { .. } => return None,
+            },
+        };
+        Some(participant.user.id)
+    }
+
+    /// Which function of the guest it calls.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
         match self {
             Self::BeforeJoin(_) => Hook::BeforeJoin,
             Self::DescribeRoom(_) => Hook::DescribeRoom,
             Self::BeforeProduce(_) => Hook::BeforeProduce,
-            Self::Command { .. } => Hook::OnCommand,
+            Self::BeforeConsume(_) => Hook::BeforeConsume,
+            Self::Command(_) => Hook::OnCommand,
             Self::Fact(fact) => match fact {
+                Fact::RoomOpened { .. } => Hook::OnRoomOpened,
+                Fact::RoomClosed { .. } => Hook::OnRoomClosed,
+                Fact::Timer { .. } => Hook::OnTimer,
                 Fact::Joined(_) => Hook::OnJoin,
                 Fact::Left { .. } => Hook::OnLeave,
                 Fact::NewProducer { .. } => Hook::OnNewProducer,
@@ -247,53 +428,54 @@ impl Input {
     }
 }
 
-/// The functions of a guest that the server calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(super) enum Hook {
-    Init,
-    BeforeJoin,
-    OnJoin,
-    DescribeRoom,
-    OnLeave,
-    BeforeProduce,
-    OnNewProducer,
-    OnFirstRtp,
-    OnProducerClosed,
-    SpeakerChanged,
-    OnCommand,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-impl Hook {
-    /// All, each at the place that its number names.
-    pub(super) const ALL: [Self; 11] = [
-        Self::Init,
-        Self::BeforeJoin,
-        Self::OnJoin,
-        Self::DescribeRoom,
-        Self::OnLeave,
-        Self::BeforeProduce,
-        Self::OnNewProducer,
-        Self::OnFirstRtp,
-        Self::OnProducerClosed,
-        Self::SpeakerChanged,
-        Self::OnCommand,
-    ];
+    use super::*;
 
-    /// The function's name in the WIT.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Init => "init",
-            Self::BeforeJoin => "before-join",
-            Self::OnJoin => "on-join",
-            Self::DescribeRoom => "describe-room",
-            Self::OnLeave => "on-leave",
-            Self::BeforeProduce => "before-produce",
-            Self::OnNewProducer => "on-new-producer",
-            Self::OnFirstRtp => "on-first-rtp",
-            Self::OnProducerClosed => "on-producer-closed",
-            Self::SpeakerChanged => "speaker-changed",
-            Self::OnCommand => "on-command",
-        }
+    #[test]
+    fn a_call_is_json_and_comes_back_from_it() {
+        let json = json!({
+            "hook": "on-command",
+            "input": {
+                "room": { "id": "lobby", "participants": 1 },
+                "participant": {
+                    "id": "00000000-0000-4000-8000-000000000001",
+                    "user": {
+                        "id": 7, "name": null, "avatar": null, "roles": ["admin"],
+                        "claims": { "plan": "pro" },
+                    },
+                    "connections": 1,
+                },
+                "command": "seat:take",
+                "payload": { "roomId": "lobby", "seatIndex": 1 },
+                "target": null,
+                "at": 1000,
+            },
+        });
+        let input: Input = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(input.hook(), Hook::OnCommand);
+        let Input::Command(call) = &input else {
+            panic!("{input:?}")
+        };
+        assert_eq!(call.payload, r#"{"roomId":"lobby","seatIndex":1}"#);
+        assert_eq!(serde_json::to_value(&input).unwrap(), json);
+    }
+
+    #[test]
+    fn a_fact_is_tagged_like_a_question() {
+        let fact = Input::Fact(Fact::RoomClosed {
+            room: RoomView {
+                id: RoomId::new("lobby").unwrap(),
+                participants: 0,
+            },
+            reason: "empty".to_owned(),
+            at: UnixMs(5),
+        });
+        let json = serde_json::to_value(&fact).unwrap();
+        assert_eq!(json["hook"], "on-room-closed");
+        assert_eq!(json["input"]["room"]["id"], "lobby");
+        assert_eq!(serde_json::from_value::<Input>(json).unwrap(), fact);
     }
 }

@@ -43,7 +43,7 @@ pub(super) mod wit {
     });
 }
 
-use wit::voice_room::plugin::{events, key_value, log, metrics, settings, types};
+use wit::voice_room::plugin::{events, key_value, log, metrics, settings, timers, types};
 
 /// What all instances of one plugin share.
 pub(super) struct Identity {
@@ -82,7 +82,7 @@ impl State {
                 limit: memory_limit,
                 refused: false,
             },
-            call: Call::new(None),
+            call: Call::new(None, Duration::ZERO),
             wasi: wasi::empty(&printed),
             printed,
             resumed: Arc::default(),
@@ -97,16 +97,18 @@ pub(super) struct Call {
     pub(super) began: Instant,
     /// How long the guest has run, up to its last pause.
     pub(super) spent: Duration,
+    pub(super) budget: Duration,
     room: Option<RoomId>,
     lines: u32,
 }
 
 impl Call {
-    pub(super) fn new(room: Option<RoomId>) -> Self {
+    pub(super) fn new(room: Option<RoomId>, budget: Duration) -> Self {
         Self {
             staged: Staged::default(),
             began: Instant::now(),
             spent: Duration::ZERO,
+            budget,
             room,
             lines: 0,
         }
@@ -229,6 +231,35 @@ impl key_value::Host for State {
             .set(&identity.space, &limits::STORE, &key, None)?)
     }
 
+    fn set_expiring(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        _ttl_ms: u64,
+    ) -> Result<(), key_value::Error> {
+        self.set(key, value)
+    }
+
+    fn compare_and_set(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+    ) -> Result<bool, key_value::Error> {
+        if key_value::Host::get(self, key.clone())? != expected {
+            return Ok(false);
+        }
+        match value {
+            Some(value) => self.set(key, value)?,
+            None => self.delete(key)?,
+        }
+        Ok(true)
+    }
+
+    fn increment(&mut self, _key: String, _by: i64) -> Result<i64, key_value::IncrementError> {
+        Err(key_value::IncrementError::NotANumber)
+    }
+
     fn list(
         &mut self,
         prefix: String,
@@ -241,6 +272,21 @@ impl key_value::Host for State {
         Ok(call
             .staged
             .list(&identity.space, &limits::STORE, &prefix, after, limit)?)
+    }
+}
+
+impl timers::Host for State {
+    fn set(
+        &mut self,
+        _key: String,
+        _after_ms: u64,
+        _every_ms: Option<u64>,
+    ) -> Result<(), timers::Error> {
+        Err(timers::Error::NoRoom)
+    }
+
+    fn cancel(&mut self, _key: String) -> Result<(), timers::Error> {
+        Err(timers::Error::NoRoom)
     }
 }
 

@@ -12,14 +12,14 @@ use wasmtime::{
 };
 
 use super::{
-    call::{Action, Fact, Hook, Input},
+    call::{Action, Amendment, Fact, Input},
     engine::{Engine, TICK},
     host::{
         Call, Identity, State, printable,
         wit::{
             self,
-            exports::voice_room::plugin::{self as exports, on_command},
-            voice_room::plugin::types::{Decision, Verdict},
+            exports::voice_room::plugin::{self as exports, before_produce, on_command},
+            voice_room::plugin::types::Decision,
         },
     },
     lift, limits,
@@ -27,7 +27,8 @@ use super::{
     meters::Outcome,
 };
 use crate::{
-    model::{Refusal, RoomId},
+    config::HookPolicies,
+    model::{Hook, Refusal, RoomId},
     store::Staged,
 };
 
@@ -53,7 +54,7 @@ pub(super) struct Output {
 #[derive(Debug)]
 pub(super) enum Answer {
     /// To a deciding hook.
-    Verdict(Result<(), Refusal>),
+    Verdict(Result<Option<Amendment>, Refusal>),
     /// To a command.
     Reply(Result<Option<Value>, Refusal>),
     /// To `describe-room`.
@@ -145,14 +146,18 @@ macro_rules! hooks {
 
 hooks! {
     before_join: BeforeJoin,
+    on_room_opened: OnRoomOpened,
     on_join: OnJoin,
     describe_room: DescribeRoom,
     on_leave: OnLeave,
     before_produce: BeforeProduce,
+    before_consume: BeforeConsume,
     on_new_producer: OnNewProducer,
     on_first_rtp: OnFirstRtp,
     on_producer_closed: OnProducerClosed,
     speaker_changed: SpeakerChanged,
+    on_timer: OnTimer,
+    on_room_closed: OnRoomClosed,
     on_command: OnCommand,
 }
 
@@ -168,7 +173,7 @@ fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
 /// A compiled component with its limits: what instances are made from.
 pub(super) struct Template {
     pub(super) identity: Arc<Identity>,
-    pub(super) time_budget: Duration,
+    pub(super) hooks: HookPolicies,
     memory_limit: usize,
     engine: Arc<Engine>,
     pre: InstancePre<State>,
@@ -181,13 +186,13 @@ impl Template {
         component: &Component,
         identity: Arc<Identity>,
         memory_limit: usize,
-        time_budget: Duration,
+        hooks: HookPolicies,
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
         Ok(Self {
             identity,
-            time_budget,
+            hooks,
             memory_limit,
             engine,
             pre,
@@ -201,14 +206,14 @@ impl Template {
     }
 
     /// The longest that a caller waits for a call, its time in the queue included.
-    pub(super) fn patience(&self) -> Duration {
-        self.time_budget.saturating_mul(WALL_BUDGETS)
+    pub(super) fn patience(&self, hook: Hook) -> Duration {
+        self.hooks.of(hook).time_budget.saturating_mul(WALL_BUDGETS)
     }
 
     /// A fresh instance that has been initialised, and the commands that it answers.
     pub(super) async fn instantiate(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
         let making = self.make();
-        match tokio::time::timeout(self.patience(), making).await {
+        match tokio::time::timeout(self.patience(Hook::Init), making).await {
             Ok(made) => made,
             Err(_) => Err(Failure::TimedOut),
         }
@@ -219,8 +224,8 @@ impl Template {
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
-        meter_time(&mut store, self.time_budget);
-        begin(&mut store, None);
+        meter_time(&mut store);
+        begin(&mut store, None, self.hooks.of(Hook::Init).time_budget);
         let made = async {
             let exports = self.pre.instantiate_async(&mut store).await?;
             let lifecycle = self.found.lifecycle.load(&mut store, &exports)?;
@@ -244,18 +249,23 @@ impl Template {
         log_printed(&store);
         let staged = std::mem::take(&mut store.data_mut().call.staged);
         drop(self.identity.space.apply(staged));
-        Ok((Box::new(Instance { store, hooks }), commands))
+        let instance = Instance {
+            store,
+            hooks,
+            policies: self.hooks.clone(),
+        };
+        Ok((Box::new(instance), commands))
     }
 }
 
 /// Lets other tasks run at each tick, and ends the guest when it has run for its budget.
-fn meter_time(store: &mut Store<State>, budget: Duration) {
+fn meter_time(store: &mut Store<State>) {
     store.epoch_deadline_callback(move |mut context| {
         let State { call, resumed, .. } = context.data_mut();
         let slice = nanos_since(call.began).saturating_sub(resumed.load(Ordering::Relaxed));
         // A longer one means that the machine had others run in between.
         call.spent += Duration::from_nanos(slice).min(LONGEST_SLICE);
-        if call.spent >= budget {
+        if call.spent >= call.budget {
             return Ok(UpdateDeadline::Interrupt);
         }
         let (began, resumed) = (call.began, Arc::clone(resumed));
@@ -272,9 +282,9 @@ fn nanos_since(began: Instant) -> u64 {
 }
 
 /// Prepares the store for one call.
-fn begin(store: &mut Store<State>, room: Option<RoomId>) {
+fn begin(store: &mut Store<State>, room: Option<RoomId>, budget: Duration) {
     let state = store.data_mut();
-    state.call = Call::new(room);
+    state.call = Call::new(room, budget);
     state.resumed.store(0, Ordering::Relaxed);
     // Two, because the first may be over at once: a short call then never has to yield.
     store.set_epoch_deadline(2);
@@ -325,13 +335,15 @@ macro_rules! call {
 pub(super) struct Instance {
     store: Store<State>,
     hooks: Hooks,
+    policies: HookPolicies,
 }
 
 impl Instance {
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
     /// output.
     pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
-        begin(&mut self.store, Some(input.room().clone()));
+        let budget = self.policies.of(input.hook()).time_budget;
+        begin(&mut self.store, Some(input.room().clone()), budget);
         let called = self.dispatch(input).await;
         let state = self.store.data();
         let identity = &state.identity;
@@ -359,7 +371,7 @@ impl Instance {
     }
 
     async fn dispatch(&mut self, input: &Input) -> wasmtime::Result<Option<Raw>> {
-        let Self { store, hooks } = self;
+        let Self { store, hooks, .. } = self;
         match input {
             Input::BeforeJoin(it) => {
                 let who = lower::Present::new(&it.participant);
@@ -379,7 +391,7 @@ impl Instance {
             }
             Input::BeforeProduce(it) => {
                 let who = lower::Present::new(&it.participant);
-                call!(store, hooks.before_produce.call_before_produce, Raw::Decision, {
+                call!(store, hooks.before_produce.call_before_produce, Raw::Produce, {
                     room: lower::room(&it.room),
                     participant: who.lend(),
                     source: lower::source(it.source),
@@ -387,17 +399,26 @@ impl Instance {
                     at: it.at.0,
                 })
             }
-            Input::Command {
-                name,
-                payload,
-                call: it,
-            } => {
+            Input::BeforeConsume(it) => {
                 let who = lower::Present::new(&it.participant);
+                let id = IdText::new(it.producer.id.0);
+                call!(store, hooks.before_consume.call_before_consume, Raw::Decision, {
+                    room: lower::room(&it.room),
+                    participant: who.lend(),
+                    producer: lower::producer(&it.producer, &id),
+                    owner: it.owner.0,
+                    at: it.at.0,
+                })
+            }
+            Input::Command(it) => {
+                let who = lower::Present::new(&it.participant);
+                let target = it.target.as_ref().map(lower::Present::new);
                 call!(store, hooks.on_command.call_on_command, Raw::Reply, {
                     room: lower::room(&it.room),
                     participant: who.lend(),
-                    command: name,
-                    payload,
+                    command: &it.command,
+                    payload: &it.payload,
+                    target: target.as_ref().map(lower::Present::lend),
                     at: it.at.0,
                 })
             }
@@ -408,6 +429,46 @@ impl Instance {
 
 impl Hooks {
     async fn tell(&self, store: &mut Store<State>, fact: &Fact) -> wasmtime::Result<Option<Raw>> {
+        match fact {
+            Fact::RoomOpened { room, at } => {
+                call!(store, self.on_room_opened.call_on_room_opened, Raw::Actions, {
+                    room: lower::room(room),
+                    at: at.0,
+                })
+            }
+            Fact::RoomClosed { room, reason, at } => {
+                let nothing = |()| Raw::Actions(Vec::new());
+                call!(store, self.on_room_closed.call_on_room_closed, nothing, {
+                    room: lower::room(room),
+                    reason,
+                    at: at.0,
+                })
+            }
+            Fact::Timer { room, key, due, at } => {
+                call!(store, self.on_timer.call_on_timer, Raw::Actions, {
+                    room: lower::room(room),
+                    key,
+                    due: due.0,
+                    at: at.0,
+                })
+            }
+            Fact::SpeakerChanged { room, speakers, at } => {
+                let ids = lower::speaker_ids(speakers);
+                call!(store, self.speaker_changed.call_speaker_changed, Raw::Actions, {
+                    room: lower::room(room),
+                    speakers: &lower::speakers(speakers, &ids),
+                    at: at.0,
+                })
+            }
+            _ => self.tell_of_someone(store, fact).await,
+        }
+    }
+
+    async fn tell_of_someone(
+        &self,
+        store: &mut Store<State>,
+        fact: &Fact,
+    ) -> wasmtime::Result<Option<Raw>> {
         match fact {
             Fact::Joined(it) => {
                 let who = lower::Present::new(&it.participant);
@@ -477,14 +538,10 @@ impl Hooks {
                     at: at.0,
                 })
             }
-            Fact::SpeakerChanged { room, speakers, at } => {
-                let ids = lower::speaker_ids(speakers);
-                call!(store, self.speaker_changed.call_speaker_changed, Raw::Actions, {
-                    room: lower::room(room),
-                    speakers: &lower::speakers(speakers, &ids),
-                    at: at.0,
-                })
-            }
+            Fact::RoomOpened { .. }
+            | Fact::RoomClosed { .. }
+            | Fact::Timer { .. }
+            | Fact::SpeakerChanged { .. } => Ok(None),
         }
     }
 }
@@ -492,6 +549,7 @@ impl Hooks {
 /// What a guest returned, unchecked.
 enum Raw {
     Decision(Decision),
+    Produce(before_produce::Decision),
     Actions(Vec<wit::voice_room::plugin::types::Action>),
     Shown(Option<String>),
     Reply(on_command::Reply),
@@ -507,10 +565,19 @@ impl Raw {
         };
         Ok(match self {
             Self::Decision(Decision { verdict, actions }) => {
-                let verdict = match verdict {
-                    Verdict::Allow => Ok(()),
-                    Verdict::Refuse(refusal) => Err(lift::refusal(from, refusal)),
-                };
+                let verdict = lift::verdict(from, verdict).map(|()| None);
+                (Answer::Verdict(verdict), lift::actions(from, actions))
+            }
+            Self::Produce(before_produce::Decision {
+                verdict,
+                amendment,
+                actions,
+            }) => {
+                let amendment = amendment
+                    .map(lift::amendment)
+                    .transpose()
+                    .map_err(invalid)?;
+                let verdict = lift::verdict(from, verdict).map(|()| amendment);
                 (Answer::Verdict(verdict), lift::actions(from, actions))
             }
             Self::Actions(actions) => (Answer::Noted, lift::actions(from, actions)),

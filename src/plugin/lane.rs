@@ -22,11 +22,11 @@ use tokio::{
 
 use super::{
     CarryOut,
-    call::{Hook, Input},
+    call::Input,
     instance::{Answer, Failure, Instance, Output, Template},
     queue::{Claim, Job, Pushed, Queue, Reply},
 };
-use crate::store::Saved;
+use crate::{model::Hook, store::Saved};
 
 /// How long a lane works through its queue before other tasks have a turn.
 const TURN: Duration = Duration::from_micros(500);
@@ -106,9 +106,9 @@ impl Lane {
                 if poll_once(work.as_mut()).await.is_pending() {
                     self.runtime.spawn(work);
                 }
-                self.wait(claim, reply).await
+                self.wait(input.hook(), claim, reply).await
             }
-            Entrance::Queued(claim, reply) => self.wait(claim, reply).await,
+            Entrance::Queued(claim, reply) => self.wait(input.hook(), claim, reply).await,
         }
     }
 
@@ -120,13 +120,14 @@ impl Lane {
         let (answered, reply) = oneshot::channel();
         let claim = Claim::default();
         let (lane, claimed, input) = (Arc::clone(self), claim.clone(), Arc::clone(input));
+        let hook = input.hook();
         self.runtime.spawn(async move {
             match lane.bounded(&input, run).await {
                 Ok((turn, result)) => drop(turn.answer(&input, result, &claimed, answered)),
                 Err(failure) => drop(answered.send(Err(failure))),
             }
         });
-        self.wait(claim, reply).await
+        self.wait(hook, claim, reply).await
     }
 
     fn enter(self: &Arc<Self>, input: &Arc<Input>) -> Result<Entrance, Failure> {
@@ -161,9 +162,9 @@ impl Lane {
         }
     }
 
-    async fn wait(&self, claim: Claim, mut reply: oneshot::Receiver<Reply>) -> Reply {
+    async fn wait(&self, hook: Hook, claim: Claim, mut reply: oneshot::Receiver<Reply>) -> Reply {
         let lost = || Failure::Trapped("its lane was lost".to_owned());
-        match tokio::time::timeout(self.template.patience(), &mut reply).await {
+        match tokio::time::timeout(self.template.patience(hook), &mut reply).await {
             Ok(reply) => reply.unwrap_or_else(|_| Err(lost())),
             // Whoever has claimed it is about to send.
             Err(_) if !claim.take() => reply.await.unwrap_or_else(|_| Err(lost())),
@@ -177,7 +178,7 @@ impl Lane {
         input: &Input,
         run: impl Future<Output = (Turn, Result<Output, Failure>)>,
     ) -> Result<(Turn, Result<Output, Failure>), Failure> {
-        match tokio::time::timeout(self.template.patience(), run).await {
+        match tokio::time::timeout(self.template.patience(input.hook()), run).await {
             Ok(done) => Ok(done),
             Err(_) => {
                 let failure = Failure::TimedOut;

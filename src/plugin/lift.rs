@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    call::{Action, Target},
+    call::{Action, Amendment, Target},
     host::{Identity, printable, wit::voice_room::plugin::types as wit},
     limits,
 };
@@ -44,6 +44,32 @@ pub(super) fn is_plugin_event(name: &str) -> bool {
         && !RESERVED
             .iter()
             .any(|reserved| namespace.eq_ignore_ascii_case(reserved))
+}
+
+/// What a deciding hook has decided.
+pub(super) fn verdict(from: &Identity, verdict: wit::Verdict) -> Result<(), Refusal> {
+    match verdict {
+        wit::Verdict::Allow => Ok(()),
+        wit::Verdict::Refuse(no) => Err(refusal(from, no)),
+    }
+}
+
+/// How a producer is to begin.
+pub(super) fn amendment(amendment: wit::Amendment) -> Result<Amendment, String> {
+    let wit::Amendment {
+        muted,
+        priority,
+        attach,
+    } = amendment;
+    let attach = attach
+        .map(|text| json(&text, limits::PAYLOAD).map_err(|why| format!("attach: {why}")))
+        .transpose()?;
+    Ok(Amendment {
+        muted,
+        // 0 is no priority that the media core knows.
+        priority: priority.map(|priority| priority.max(1)),
+        attach,
+    })
 }
 
 /// The actions that can be handed on. The others are dropped, counted and, at a bounded
@@ -184,6 +210,7 @@ pub(super) fn refusal(from: &Identity, refusal: wit::Refusal) -> Refusal {
         message,
         details,
         plugin: Some(Arc::clone(&from.name)),
+        decision: None,
     }
 }
 

@@ -4,11 +4,11 @@ use std::{io::Read, path::Path, sync::Arc};
 
 use wasmtime::component::Component;
 
-use super::{call::Hook, engine::Engine, host::Identity, instance::Template, lift, limits};
-use crate::config::PluginConfig;
+use super::{engine::Engine, host::Identity, instance::Template, lift, limits};
+use crate::{config::PluginConfig, model::Hook};
 
 /// The contract's version, which the component's imports and exports carry.
-pub(super) const WIT_VERSION: &str = "0.1.0";
+pub(super) const WIT_VERSION: &str = "0.2.0";
 
 /// The contract's package.
 const PACKAGE: &str = "voice-room:plugin/";
@@ -24,8 +24,8 @@ pub(super) fn template(
     let component = Component::from_binary(&engine.wasmtime, &bytes)
         .map_err(|error| format!("does not compile: {error:#}"))?;
     check_interfaces(engine, &component)?;
-    let (memory, time) = (config.memory_limit, config.time_budget);
-    Template::new(Arc::clone(engine), &component, identity, memory, time)
+    let (memory, hooks) = (config.memory_limit, config.hooks.clone());
+    Template::new(Arc::clone(engine), &component, identity, memory, hooks)
         .map_err(|error| format!("does not fit this server: {error:#}"))
 }
 
@@ -74,7 +74,7 @@ fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), String
     for name in &exports {
         if let Some(interface) = interface_of(name)
             && interface != "lifecycle"
-            && !Hook::ALL.iter().any(|hook| hook.name() == interface)
+            && Hook::from_name(interface).is_none_or(|hook| hook == Hook::Init)
         {
             return Err(format!("exports `{name}`, which this server does not know"));
         }
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn patch_versions_are_compatible_and_others_are_not() {
-        assert!(is_compatible("0.1.0"));
-        assert!(is_compatible("0.1.9"));
-        assert!(!is_compatible("0.2.0"));
+        assert!(is_compatible("0.2.0"));
+        assert!(is_compatible("0.2.9"));
+        assert!(!is_compatible("0.3.0"));
         assert!(!is_compatible("1.1.0"));
         assert!(!is_compatible("nonsense"));
     }

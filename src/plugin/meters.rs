@@ -5,12 +5,13 @@ use std::{collections::HashMap, time::Duration};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 
-use super::{call::Hook, limits};
+use super::limits;
+use crate::model::Hook;
 
 /// One plugin's metrics, looked up once: counting costs an atomic addition.
 pub(super) struct Meters {
     plugin: String,
-    hooks: [HookMeters; Hook::ALL.len()],
+    hooks: Vec<HookMeters>,
     /// Facts that no plugin will see.
     pub(super) dropped: Counter,
     /// Actions that were invalid or too many.
@@ -61,7 +62,10 @@ impl Meters {
         let name = || plugin.to_owned();
         Self {
             plugin: name(),
-            hooks: Hook::ALL.map(|hook| HookMeters::new(plugin, hook)),
+            hooks: Hook::ALL
+                .iter()
+                .map(|hook| HookMeters::new(plugin, *hook))
+                .collect(),
             dropped: counter!("voice_room_plugin_facts_dropped_total", "plugin" => name()),
             actions_dropped: counter!("voice_room_plugin_actions_dropped_total", "plugin" => name()),
             log_dropped: counter!("voice_room_plugin_log_lines_dropped_total", "plugin" => name()),
@@ -168,13 +172,6 @@ mod tests {
             &"x".repeat(65),
         ] {
             assert!(!meters.count(name, 1), "{name}");
-        }
-    }
-
-    #[test]
-    fn every_hook_is_where_its_number_points() {
-        for (place, hook) in Hook::ALL.into_iter().enumerate() {
-            assert_eq!(hook as usize, place);
         }
     }
 }

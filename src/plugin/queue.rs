@@ -11,11 +11,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    call::{Hook, Input},
+    call::Input,
     instance::{Answer, Failure},
     limits,
 };
-use crate::store::Saved;
+use crate::{model::Hook, store::Saved};
 
 /// An answer, and a claim to be told when what the hook wrote is durable.
 pub(super) type Reply = Result<(Answer, Option<Saved>), Failure>;

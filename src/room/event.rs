@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::model::{ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId};
@@ -18,6 +18,8 @@ pub enum Event {
         user: UserId,
         /// What it carries.
         source: Source,
+        /// What plugins attached to it, by plugin.
+        attached: Arc<Map<String, Value>>,
     },
     /// A producer has ended.
     ProducerClosed {

@@ -8,14 +8,16 @@ use tracing::debug;
 
 use super::{
     ConsumerHandle, Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHandle,
-    Reason, Room, Snapshot,
+    Reason, Room, Snapshot, state::Stream,
 };
 use crate::{
     media::{
         self, DtlsParameters, MediaError, RoomMedia, RtpCapabilities, RtpError, RtpParameters,
     },
-    model::{ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs},
-    plugin::{CommandCall, ProduceCall},
+    model::{
+        ConsumerId, Hook, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, UserId,
+    },
+    plugin::{Amendments, CommandCall, ConsumeCall, ProduceCall},
     telemetry::{self, Counted},
 };
 
@@ -188,7 +190,7 @@ impl Membership {
             Ok((core.transport(transport)?, call))
         })?;
         let user = call.participant.user.id;
-        self.room.plugins.before_produce(call).await?;
+        let amendments = self.room.plugins.before_produce(call).await?;
         let (displaced, muted) = self.check(|core| {
             core.state.check_produce(self.id, transport)?;
             // Before anything is given up for it.
@@ -198,7 +200,7 @@ impl Membership {
             }
             Ok((
                 core.take_colliding(self.id, source, &rtp_parameters),
-                core.state.starts_muted(user),
+                core.state.starts_muted(user) || !amendments.muted_by.is_empty(),
             ))
         })?;
         // Closed here, outside the lock, so that its SSRC becomes free.
@@ -221,7 +223,7 @@ impl Membership {
                 });
             }
         };
-        self.commit_produce(transport, source, &producer, muted)?;
+        self.commit_produce(transport, source, &producer, muted, amendments)?;
         let id = producer.id();
         // Nothing that the client waits for: watched and measured beside the answer.
         tokio::spawn(async move {
@@ -240,13 +242,19 @@ impl Membership {
         source: Source,
         producer: &media::Producer,
         paused: bool,
+        amendments: Amendments,
     ) -> Result<(), Failure> {
         let id = producer.id();
         self.room.try_change(|core| {
-            let codec = producer.codec();
-            let mut out =
-                core.state
-                    .commit_produce(self.id, transport, id, source, &codec, UnixMs::now())?;
+            let stream = Stream {
+                id,
+                source,
+                codec: producer.codec(),
+                amendments,
+            };
+            let mut out = core
+                .state
+                .commit_produce(self.id, transport, stream, UnixMs::now())?;
             let handle = ProducerHandle {
                 producer: producer.clone(),
                 _counted: Counted::one(telemetry::PRODUCERS),
@@ -288,7 +296,8 @@ impl Membership {
             let why = "your rtpCapabilities have no codec of this producer";
             return Err(Reason::CannotConsume(why.to_owned()).into());
         }
-        let consumer = match handle.consume(&source, rtp_capabilities).await {
+        let priority = self.may_consume(transport, producer).await?;
+        let consumer = match handle.consume(&source, rtp_capabilities, priority).await {
             Ok(consumer) => consumer,
             Err(error) => {
                 self.check(|core| core.state.check_consume(self.id, transport, producer))?;
@@ -314,6 +323,32 @@ impl Membership {
             rtp_parameters,
             producer_paused,
         })
+    }
+
+    /// Asks the plugins, where any decides on it. The priority that the producer was given.
+    async fn may_consume(
+        &self,
+        transport: TransportId,
+        producer: ProducerId,
+    ) -> Result<Option<u8>, Failure> {
+        if self.room.plugins.has_hook(Hook::BeforeConsume) {
+            let call = self.check(|core| {
+                let (producer, owner) = core.state.producer(producer)?;
+                Ok(ConsumeCall {
+                    room: core.state.view(),
+                    participant: core.state.participant(self.id)?,
+                    producer,
+                    owner,
+                    at: UnixMs::now(),
+                })
+            })?;
+            self.room.plugins.before_consume(call).await?;
+        }
+        let priority = self.check(|core| {
+            core.state.check_consume(self.id, transport, producer)?;
+            Ok(core.state.priority(producer))
+        })?;
+        Ok(priority)
     }
 
     /// Lets a consumer flow, or stops it.
@@ -378,20 +413,24 @@ impl Membership {
     pub async fn command(
         &self,
         name: &str,
-        payload: Value,
+        payload: &Value,
     ) -> Option<Result<Option<Value>, Failure>> {
-        let views = self.check(|core| Ok((core.state.view(), core.state.participant(self.id)?)));
-        let (room, participant) = match views {
-            Ok(views) => views,
+        let named = payload.get("userId").and_then(Value::as_u64).map(UserId);
+        let call = self.check(|core| {
+            Ok(CommandCall {
+                room: core.state.view(),
+                participant: core.state.participant(self.id)?,
+                command: name.to_owned(),
+                payload: payload.to_string(),
+                target: named.and_then(|user| core.state.participant_of(user)),
+                at: UnixMs::now(),
+            })
+        });
+        let call = match call {
+            Ok(call) => call,
             Err(reason) => return Some(Err(reason.into())),
         };
-        let call = CommandCall {
-            room,
-            participant,
-            payload,
-            at: UnixMs::now(),
-        };
-        let answer = self.room.plugins.command(name, call).await?;
+        let answer = self.room.plugins.command(call).await?;
         Some(answer.map_err(Failure::from))
     }
 }

@@ -12,6 +12,8 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     event::{Audience, Departure, Event, RoomEnd},
     reason::Reason,
@@ -22,7 +24,7 @@ use crate::{
         Codec, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, User,
         UserId,
     },
-    plugin::{Fact, JoinCall, ParticipantView, ProducerView, RoomView},
+    plugin::{Amendments, Fact, JoinCall, ParticipantView, ProducerView, RoomView},
 };
 
 /// Which way a transport carries media, seen from the client.
@@ -87,6 +89,17 @@ pub struct SnapshotProducer {
     pub source: Source,
     /// Whether it is muted now.
     pub paused: bool,
+    /// What plugins attached to it, by plugin.
+    pub attached: Arc<Map<String, Value>>,
+}
+
+/// An audio stream that is about to be a producer.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub id: ProducerId,
+    pub source: Source,
+    pub codec: Codec,
+    pub amendments: Amendments,
 }
 
 /// The state of one room.
@@ -99,6 +112,8 @@ pub(crate) struct RoomState {
     /// Users whom plugins hold muted, and which plugins.
     muted_users: HashMap<UserId, BTreeSet<Arc<str>>>,
     speakers: Speakers,
+    /// Whether anybody has entered.
+    opened: bool,
     ended: bool,
 }
 
@@ -133,6 +148,8 @@ struct Producer {
     self_muted: bool,
     /// Plugins that hold this producer muted.
     muted_by: BTreeSet<Arc<str>>,
+    priority: Option<u8>,
+    attached: Arc<Map<String, Value>>,
     first_rtp_at: Option<UnixMs>,
     consumers: HashSet<(ParticipantId, ConsumerId)>,
 }
@@ -157,6 +174,7 @@ impl RoomState {
             producers: HashMap::new(),
             muted_users: HashMap::new(),
             speakers: Speakers::new(speaker_hold_ms),
+            opened: false,
             ended: false,
         }
     }
@@ -183,6 +201,14 @@ impl RoomState {
     pub(crate) fn participant(&self, id: ParticipantId) -> Result<ParticipantView, Reason> {
         let participant = self.participants.get(&id).ok_or(Reason::NotInRoom)?;
         Ok(self.participant_view(id, &participant.user))
+    }
+
+    /// A user's participant as plugins see it; of several, any.
+    #[must_use]
+    pub(crate) fn participant_of(&self, user: UserId) -> Option<ParticipantView> {
+        let mut participants = self.participants.iter();
+        let (id, found) = participants.find(|(_, one)| one.user.id == user)?;
+        Some(self.participant_view(*id, &found.user))
     }
 
     fn participant_view(&self, id: ParticipantId, user: &Arc<User>) -> ParticipantView {
@@ -240,6 +266,10 @@ impl RoomState {
         self.participants.insert(id, newcomer);
         let participant = self.participant_view(id, user);
         let mut out = Vec::new();
+        if !std::mem::replace(&mut self.opened, true) {
+            let room = self.view();
+            out.push(Output::Inform(Fact::RoomOpened { room, at }));
+        }
         if participant.connections == 1 {
             out.push(Output::Tell(
                 Audience::RoomExcept(id),
@@ -271,6 +301,7 @@ impl RoomState {
                 user: producer.user.id,
                 source: producer.source,
                 paused: self.paused(producer),
+                attached: Arc::clone(&producer.attached),
             })
             .collect();
         producers.sort_by_key(|one| (one.user, one.source));
@@ -324,7 +355,7 @@ impl RoomState {
         out.push(Output::Unsubscribe(id, departure.clone()));
         if self.participants.is_empty() {
             self.ended = true;
-            out.push(Output::End);
+            self.finish(RoomEnd::Empty, at, &mut out);
         }
         out
     }
@@ -357,8 +388,19 @@ impl RoomState {
                 at,
             }));
         }
-        out.push(Output::End);
+        self.finish(reason, at, &mut out);
         out
+    }
+
+    fn finish(&self, reason: RoomEnd, at: UnixMs, out: &mut Vec<Output>) {
+        if self.opened {
+            out.push(Output::Inform(Fact::RoomClosed {
+                room: self.view(),
+                reason: reason.as_str().to_owned(),
+                at,
+            }));
+        }
+        out.push(Output::End);
     }
 
     /// Lets go of a departed participant's consumers and transports.

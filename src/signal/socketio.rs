@@ -397,7 +397,7 @@ impl Session {
                 Ok(None)
             }
             Request::Command(payload) => match place {
-                Ok(place) => match place.command(event, payload).await {
+                Ok(place) => match place.command(event, &payload).await {
                     Some(answer) => answer,
                     None => Err(Refusal::new("Unknown event").into()),
                 },

@@ -16,10 +16,11 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
             producer,
             user,
             source,
-        } => (
-            "audio:newProducer",
-            json!({ "producerId": producer, "userId": user, "kind": "audio", "source": source }),
-        ),
+            attached,
+        } => {
+            let payload = json!({ "producerId": producer, "userId": user, "kind": "audio", "source": source });
+            ("audio:newProducer", with_attached(payload, attached))
+        }
         Event::ProducerClosed {
             producer,
             user,
@@ -79,6 +80,16 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
     (Cow::Borrowed(name), payload)
 }
 
+/// A producer with what plugins attached to it, as `data`.
+fn with_attached(mut producer: Value, attached: &Map<String, Value>) -> Value {
+    if let Some(fields) = producer.as_object_mut()
+        && !attached.is_empty()
+    {
+        fields.insert("data".to_owned(), Value::Object(attached.clone()));
+    }
+    producer
+}
+
 /// `userId` and what else is known of a person.
 fn person(user: &Arc<User>) -> Map<String, Value> {
     let mut person = Map::new();
@@ -104,13 +115,14 @@ pub(super) fn joined(joined: &mut Joined, ice_servers: &Value) -> Value {
         })
         .collect();
     let producer = |one: &SnapshotProducer| {
-        json!({
+        let producer = json!({
             "producerId": one.id,
             "userId": one.user,
             "kind": "audio",
             "source": one.source,
             "paused": one.paused,
-        })
+        });
+        with_attached(producer, &one.attached)
     };
     json!({
         "rtpCapabilities": joined.rtp_capabilities.take(),
@@ -147,6 +159,9 @@ fn refused(refusal: Refusal) -> Value {
         if let Some(plugin) = refusal.plugin {
             fields.insert("plugin".to_owned(), json!(&*plugin));
         }
+        if let Some(decision) = refusal.decision {
+            fields.insert("decisionId".to_owned(), json!(decision));
+        }
     }
     answer
 }
@@ -172,6 +187,18 @@ mod tests {
     }
 
     #[test]
+    fn what_plugins_attach_travels_as_data() {
+        let attached = Map::from_iter([("doors".to_owned(), json!({ "guest": true }))]);
+        let (_, payload) = event(&Event::NewProducer {
+            producer: ProducerId(Uuid::from_u128(1)),
+            user: UserId(7),
+            source: Source::Mic,
+            attached: Arc::new(attached),
+        });
+        assert_eq!(payload["data"], json!({ "doors": { "guest": true } }));
+    }
+
+    #[test]
     fn each_event_has_the_name_and_the_fields_of_the_protocol() {
         let producer = ProducerId(Uuid::from_u128(1));
         let id = producer.to_string();
@@ -190,6 +217,7 @@ mod tests {
                     producer,
                     user: user_id,
                     source,
+                    attached: Arc::default(),
                 },
                 "audio:newProducer",
                 json!({ "producerId": id, "userId": 7, "kind": "audio", "source": "mic" }),

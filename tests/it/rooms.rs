@@ -138,6 +138,7 @@ fn new_producer(producer: ProducerId, user: u64) -> Event {
         producer,
         user: UserId(user),
         source: Source::Mic,
+        attached: Arc::default(),
     }
 }
 

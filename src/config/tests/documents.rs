@@ -37,7 +37,9 @@ fn the_example_file_has_every_key() {
 
     let loaded = production(&everything).resolve().unwrap();
 
-    let absent = |line: &&Line| line.origin == Origin::Default;
+    // Of several plugins, the first shows the keys of all.
+    let again = |line: &Line| line.section.starts_with("plugins[") && line.section != "plugins[0]";
+    let absent = |line: &&Line| line.origin == Origin::Default && !again(line);
     let absent: Vec<_> = loaded.effective.lines.iter().filter(absent).collect();
     assert!(absent.is_empty(), "{absent:?}");
 }

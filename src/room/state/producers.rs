@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Direction, Output, Participant, Producer, RoomState};
+use super::{Direction, Output, Participant, Producer, RoomState, Stream};
 use crate::{
     media::Level,
-    model::{Codec, ParticipantId, ProducerId, Source, TransportId, UnixMs, UserId},
-    plugin::{Action, Fact, SpeakerView, Target},
+    model::{ParticipantId, ProducerId, Source, TransportId, UnixMs, UserId},
+    plugin::{Action, Fact, ProducerView, SpeakerView, Target},
     room::{
         event::{Audience, CloseReason, Departure, Event},
         reason::Reason,
@@ -62,12 +62,16 @@ impl RoomState {
         &mut self,
         participant: ParticipantId,
         transport: TransportId,
-        id: ProducerId,
-        source: Source,
-        codec: &Codec,
+        stream: Stream,
         at: UnixMs,
     ) -> Result<Vec<Output>, Reason> {
         self.check_produce(participant, transport)?;
+        let Stream {
+            id,
+            source,
+            codec,
+            amendments,
+        } = stream;
         let member = self.member(participant)?;
         let user = Arc::clone(&member.user);
         let displaced = member.producers.insert(source, id);
@@ -75,9 +79,11 @@ impl RoomState {
             owner: participant,
             user: Arc::clone(&user),
             source,
-            codec: codec.clone(),
+            codec,
             self_muted: false,
-            muted_by: BTreeSet::new(),
+            muted_by: amendments.muted_by.into_iter().collect(),
+            priority: amendments.priority,
+            attached: Arc::new(amendments.attached),
             first_rtp_at: None,
             consumers: HashSet::new(),
         };
@@ -87,6 +93,7 @@ impl RoomState {
                 producer: id,
                 user: user.id,
                 source,
+                attached: Arc::clone(&producer.attached),
             },
         )];
         if self.paused(&producer) {
@@ -112,6 +119,21 @@ impl RoomState {
             self.close(displaced, CloseReason::Replaced, at, &mut out);
         }
         Ok(out)
+    }
+
+    /// A producer as plugins see it, and whose it is.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn producer(&self, id: ProducerId) -> Result<(ProducerView, UserId), Reason> {
+        let producer = self.producers.get(&id).ok_or(Reason::ProducerNotFound)?;
+        Ok((Self::producer_view(id, producer), producer.user.id))
+    }
+
+    /// The priority that plugins gave to a producer's consumers.
+    #[must_use]
+    pub(crate) fn priority(&self, id: ProducerId) -> Option<u8> {
+        self.producers.get(&id)?.priority
     }
 
     /// Is it this participant's producer?

@@ -46,11 +46,16 @@ fn cons(n: u128) -> ConsumerId {
     ConsumerId(Uuid::from_u128(n))
 }
 
-fn codec() -> Codec {
-    Codec {
-        mime_type: "audio/opus".to_owned(),
-        clock_rate: 48_000,
-        channels: 2,
+fn stream(producer: u128, source: Source) -> Stream {
+    Stream {
+        id: prod(producer),
+        source,
+        codec: Codec {
+            mime_type: "audio/opus".to_owned(),
+            clock_rate: 48_000,
+            channels: 2,
+        },
+        amendments: Amendments::default(),
     }
 }
 
@@ -70,7 +75,7 @@ fn enter_as(room: &mut RoomState, n: u128, account: u64) -> Vec<Output> {
 }
 
 fn speak(room: &mut RoomState, n: u128, producer: u128, source: Source) -> Vec<Output> {
-    room.commit_produce(pid(n), tid(n * 10), prod(producer), source, &codec(), T)
+    room.commit_produce(pid(n), tid(n * 10), stream(producer, source), T)
         .unwrap()
 }
 
@@ -374,7 +379,7 @@ fn a_commit_that_comes_after_the_departure_is_refused() {
     enter(&mut room, 2);
     speak(&mut room, 2, 200, Source::Mic);
     room.commit_leave(pid(1), &Departure::Left, T);
-    let late = room.commit_produce(pid(1), tid(10), prod(1), Source::Mic, &codec(), T);
+    let late = room.commit_produce(pid(1), tid(10), stream(1, Source::Mic), T);
     assert_eq!(late, Err(Reason::NotInRoom));
     let late = room.commit_consume(pid(1), tid(11), prod(200), cons(1));
     assert_eq!(late, Err(Reason::NotInRoom));

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use voice_room::{
-    config::{FailurePolicies, FailurePolicy},
-    model::{Refusal, UserId},
+    config::OnFailure,
+    model::{Hook, Refusal, UserId},
     plugin::{Action, Fact, PLUGIN_FAILED, SpeakerView, Target},
 };
 
@@ -22,10 +22,15 @@ async fn a_refusal_carries_code_message_details_and_the_plugin() {
         message: "Denied by the fixture".to_owned(),
         details: Some(json!({ "hook": "before-produce" })),
         plugin: Some("fixture".into()),
+        decision: refusal.decision,
     };
     assert_eq!(refusal, expected);
+    assert!(refusal.decision.is_some(), "it can be found in the log");
     assert_eq!(
-        rig.host.before_produce(rig::produce("good", 1)).await,
+        rig.host
+            .before_produce(rig::produce("good", 1))
+            .await
+            .map(drop),
         Ok(())
     );
 }
@@ -64,14 +69,25 @@ async fn a_hook_that_is_not_exported_is_not_called() {
     // `billing` has neither deciding hooks nor `describe-room`: were it called, it would fail.
     let rig = Rig::new(&[standard("billing", json!({}))]).await;
     assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
-    assert_eq!(rig.host.before_produce(rig::produce("a", 1)).await, Ok(()));
+    assert_eq!(
+        rig.host
+            .before_produce(rig::produce("a", 1))
+            .await
+            .map(drop),
+        Ok(())
+    );
     assert!(rig.host.describe_room(rig::join("a", 1)).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_guest_sees_what_it_is_called_with() {
     let rig = Rig::new(&[fixture(&json!({ "when": "x" }))]).await;
-    let mut call = rig::command("räum", 7, json!({ "roomId": "räum", "n": [1, null] }));
+    let mut call = rig::command(
+        "räum",
+        7,
+        "fixture:echo",
+        &json!({ "roomId": "räum", "n": [1, null] }),
+    );
     call.room.participants = 3;
     call.participant.connections = 2;
     let expected = json!({
@@ -87,10 +103,7 @@ async fn a_guest_sees_what_it_is_called_with() {
         "payload": { "roomId": "räum", "n": [1, null] },
         "at": call.at.0,
     });
-    assert_eq!(
-        rig.host.command("fixture:echo", call).await,
-        Some(Ok(Some(expected)))
-    );
+    assert_eq!(rig.host.command(call).await, Some(Ok(Some(expected))));
     assert_eq!(
         rig.data("a", "fixture:settings", json!({})).await,
         json!({ "when": "x" })
@@ -102,7 +115,7 @@ async fn a_command_is_answered_with_data_or_nothing_or_a_refusal() {
     let rig = Rig::new(&[fixture(&json!({}))]).await;
     assert!(
         rig.host
-            .command("unknown:command", rig::command("a", 1, json!({})))
+            .command(rig::command("a", 1, "unknown:command", &json!({})))
             .await
             .is_none()
     );
@@ -116,7 +129,7 @@ async fn a_command_is_answered_with_data_or_nothing_or_a_refusal() {
     assert_eq!((&*refusal.code, &*refusal.message), ("NO", "No"));
     assert_eq!(refusal.details, Some(json!({ "why": 1 })));
     assert_eq!(refusal.plugin.as_deref(), Some("fixture"));
-    assert!(rig.host.commands().contains(&"fixture:echo".to_owned()));
+    assert!(rig.host.has_command("fixture:echo"));
 }
 
 #[tokio::test]
@@ -246,28 +259,28 @@ async fn a_refusal_has_its_actions_carried_out_too() {
 #[tokio::test]
 async fn a_failed_hook_is_answered_by_its_policy() {
     let policies = [
-        (FailurePolicy::Deny, FailurePolicy::Allow),
-        (FailurePolicy::Allow, FailurePolicy::Deny),
+        (OnFailure::Deny, OnFailure::Allow),
+        (OnFailure::Allow, OnFailure::Deny),
     ];
     for (before_join, before_produce) in policies {
         let hooks = json!({ "before-join": "trap", "before-produce": "trap" });
         let mut plugin = fixture(&json!({ "hooks": hooks }));
-        plugin.on_failure = FailurePolicies {
-            before_join,
-            before_produce,
-        };
+        plugin.hooks = plugin
+            .hooks
+            .on_failure(Hook::BeforeJoin, before_join)
+            .on_failure(Hook::BeforeProduce, before_produce);
         let rig = Rig::new(&[plugin]).await;
         let verdict = rig.host.before_join(rig::join("a", 1)).await;
         assert_policy(before_join, verdict);
         let verdict = rig.host.before_produce(rig::produce("a", 1)).await;
-        assert_policy(before_produce, verdict);
+        assert_policy(before_produce, verdict.map(drop));
     }
 }
 
-fn assert_policy(policy: FailurePolicy, verdict: Result<(), Refusal>) {
+fn assert_policy(policy: OnFailure, verdict: Result<(), Refusal>) {
     match policy {
-        FailurePolicy::Allow => assert_eq!(verdict, Ok(())),
-        FailurePolicy::Deny => {
+        OnFailure::Allow => assert_eq!(verdict, Ok(())),
+        _ => {
             let refusal = verdict.unwrap_err();
             assert_eq!(refusal.code, PLUGIN_FAILED);
             assert_eq!(refusal.plugin.as_deref(), Some("fixture"));

@@ -8,7 +8,7 @@ use std::{
 use rstest::rstest;
 use serde_json::json;
 use tempfile::TempDir;
-use voice_room::config::PluginConfig;
+use voice_room::config::{HookPolicies, PluginConfig};
 
 use super::rig::{self, Rig, component, fixture, standard};
 
@@ -152,7 +152,7 @@ async fn an_init_that_fails(#[case] behaviour: &str, #[case] expected: &str) {
     let plugin = fixture(&json!({ "hooks": { "init": behaviour } }));
     let time_budget = Duration::from_secs(if behaviour == "loop" { 0 } else { 20 });
     let problem = problem(PluginConfig {
-        time_budget,
+        hooks: HookPolicies::default().time_budget(time_budget),
         ..plugin
     })
     .await;

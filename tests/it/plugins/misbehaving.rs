@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::json;
 use voice_room::{
-    config::PluginConfig,
+    config::{HookPolicies, PluginConfig},
     model::UserId,
     plugin::{Action, Fact, PLUGIN_FAILED, Target},
 };
@@ -23,7 +23,7 @@ const AMPLE: Duration = Duration::from_secs(60);
 
 fn patient(plugin: PluginConfig) -> PluginConfig {
     PluginConfig {
-        time_budget: AMPLE,
+        hooks: HookPolicies::default().time_budget(AMPLE),
         ..plugin
     }
 }
@@ -68,7 +68,10 @@ async fn a_decision_fails_and_all_goes_on(#[case] behaviour: &str) {
         assert_eq!(refusal.code, PLUGIN_FAILED);
         assert_eq!(refusal.plugin.as_deref(), Some("fixture"));
         assert_eq!(
-            rig.host.before_produce(rig::produce("good", 1)).await,
+            rig.host
+                .before_produce(rig::produce("good", 1))
+                .await
+                .map(drop),
             Ok(())
         );
     }
@@ -111,7 +114,10 @@ async fn a_guest_that_fails_in_any_hook_is_replaced(
         assert_eq!(rig.host.before_join(rig::join("bad", 1)).await, Ok(()));
     }
     assert_eq!(
-        rig.host.before_produce(rig::produce("good", 1)).await,
+        rig.host
+            .before_produce(rig::produce("good", 1))
+            .await
+            .map(drop),
         Ok(())
     );
 }
@@ -159,7 +165,10 @@ async fn call_every_hook(rig: &Rig, room: &str) {
 async fn a_flood_of_actions_is_cut() {
     let rig = Rig::new(&[patient(bad("before-produce", "flood-actions"))]).await;
     assert_eq!(
-        rig.host.before_produce(rig::produce("bad", 1)).await,
+        rig.host
+            .before_produce(rig::produce("bad", 1))
+            .await
+            .map(drop),
         Ok(())
     );
     assert!(rig.take_actions().len() <= 256);
@@ -185,7 +194,10 @@ async fn a_flood_of_actions_is_cut() {
 async fn an_event_is_dropped(#[case] behaviour: &str) {
     let rig = Rig::new(&[patient(bad("before-produce", behaviour))]).await;
     assert_eq!(
-        rig.host.before_produce(rig::produce("bad", 1)).await,
+        rig.host
+            .before_produce(rig::produce("bad", 1))
+            .await
+            .map(drop),
         Ok(())
     );
     assert_eq!(rig.take_actions(), []);
@@ -267,7 +279,10 @@ async fn an_answer_counts_as_a_failure(#[case] behaviour: &str) {
 async fn a_million_keys_are_refused_beyond_the_calls_limit() {
     let rig = Rig::new(&[patient(bad("before-produce", "flood-kv"))]).await;
     assert_eq!(
-        rig.host.before_produce(rig::produce("bad", 1)).await,
+        rig.host
+            .before_produce(rig::produce("bad", 1))
+            .await
+            .map(drop),
         Ok(())
     );
     let mut keys = 0;
@@ -293,7 +308,10 @@ async fn a_million_keys_are_refused_beyond_the_calls_limit() {
 async fn a_guest_may_call_what_it_has_until_its_time_is_up(#[case] behaviour: &str) {
     let rig = Rig::new(&[patient(bad("before-produce", behaviour))]).await;
     assert_eq!(
-        rig.host.before_produce(rig::produce("bad", 1)).await,
+        rig.host
+            .before_produce(rig::produce("bad", 1))
+            .await
+            .map(drop),
         Ok(())
     );
     let keys = rig
@@ -317,7 +335,10 @@ async fn publishing_is_refused_beyond_its_limits(
 ) {
     let rig = Rig::new(&[patient(bad("before-produce", behaviour))]).await;
     assert_eq!(
-        rig.host.before_produce(rig::produce("bad", 1)).await,
+        rig.host
+            .before_produce(rig::produce("bad", 1))
+            .await
+            .map(drop),
         Ok(())
     );
     assert_eq!(rig.published().await.len(), published);
@@ -396,7 +417,10 @@ async fn a_flood_of_log_lines_is_cut_in_number_and_length() {
     assert_eq!(log.lines_with(&["INFO", ": flood", "bad-flood"]).len(), 64);
     let rig = Rig::new(&[patient(bad("before-produce", "huge-log"))]).await;
     assert_eq!(
-        rig.host.before_produce(rig::produce("bad-huge", 1)).await,
+        rig.host
+            .before_produce(rig::produce("bad-huge", 1))
+            .await
+            .map(drop),
         Ok(())
     );
     let [line] = &log.lines_with(&["xxxx", "bad-huge"])[..] else {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use voice_room::{
-    config::{FailurePolicies, PluginConfig},
+    config::PluginConfig,
     model::{Codec, ParticipantId, ProducerId, Refusal, RoomId, Source, UnixMs, User, UserId},
     plugin::{
         Action, CommandCall, Fact, JoinCall, LoadError, ParticipantView, PluginHost, ProduceCall,
@@ -38,13 +38,10 @@ pub(super) fn component(path: &str) -> PathBuf {
 /// The fixture guest with these settings, and nothing that is slow.
 pub(super) fn fixture(settings: &Value) -> PluginConfig {
     PluginConfig {
-        name: "fixture".to_owned(),
-        path: component("plugins-test/fixture-plugin.wasm"),
         instances: 1,
         memory_limit: 16 << 20,
-        time_budget: Duration::from_millis(50),
-        on_failure: FailurePolicies::default(),
         settings: settings.clone(),
+        ..PluginConfig::new("fixture", component("plugins-test/fixture-plugin.wasm"))
     }
 }
 
@@ -56,10 +53,10 @@ pub(super) fn bad(hook: &str, behaviour: &str) -> PluginConfig {
 /// One of the product's plugins.
 pub(super) fn standard(name: &str, settings: Value) -> PluginConfig {
     PluginConfig {
-        name: name.to_owned(),
-        path: component(&format!("plugins/{name}.wasm")),
+        instances: 1,
+        memory_limit: 16 << 20,
         settings,
-        ..fixture(&Value::Null)
+        ..PluginConfig::new(name, component(&format!("plugins/{name}.wasm")))
     }
 }
 
@@ -125,7 +122,7 @@ impl Rig {
         name: &str,
         payload: Value,
     ) -> Result<Option<Value>, Refusal> {
-        let call = self.host.command(name, command(room, 1, payload));
+        let call = self.host.command(command(room, 1, name, &payload));
         let reply = tokio::time::timeout(LIMIT, call)
             .await
             .expect("an answer within the limit");
@@ -220,11 +217,13 @@ pub(super) fn produce(room: &str, user: u64) -> ProduceCall {
     }
 }
 
-pub(super) fn command(room: &str, user: u64, payload: Value) -> CommandCall {
+pub(super) fn command(room: &str, user: u64, name: &str, payload: &Value) -> CommandCall {
     CommandCall {
         room: self::room(room),
         participant: participant(user),
-        payload,
+        command: name.to_owned(),
+        payload: payload.to_string(),
+        target: None,
         at: UnixMs::now(),
     }
 }

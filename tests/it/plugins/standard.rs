@@ -21,13 +21,13 @@ fn all() -> [PluginConfig; 3] {
 
 /// A command of a moderator.
 async fn moderate(rig: &Rig, name: &str, payload: Value) {
-    let mut call = rig::command("a", 1, payload);
+    let mut call = rig::command("a", 1, name, &payload);
     let user = User {
         roles: vec!["moderator".to_owned()],
         ..User::clone(&call.participant.user)
     };
     call.participant.user = Arc::new(user);
-    let reply = rig.host.command(name, call).await;
+    let reply = rig.host.command(call).await;
     assert!(matches!(reply, Some(Ok(_))), "{name}: {reply:?}");
 }
 
@@ -43,12 +43,20 @@ async fn only_who_has_a_seat_speaks_and_the_room_is_told_of_it() {
         (&*refusal.code, refusal.plugin.as_deref()),
         ("SEAT_REQUIRED", Some("seats"))
     );
-    let take = rig::command("a", 7, json!({ "roomId": "a", "seatIndex": 0 }));
-    assert!(matches!(
-        rig.host.command("seat:take", take).await,
-        Some(Ok(_))
-    ));
-    assert_eq!(rig.host.before_produce(rig::produce("a", 7)).await, Ok(()));
+    let take = rig::command(
+        "a",
+        7,
+        "seat:take",
+        &json!({ "roomId": "a", "seatIndex": 0 }),
+    );
+    assert!(matches!(rig.host.command(take).await, Some(Ok(_))));
+    assert_eq!(
+        rig.host
+            .before_produce(rig::produce("a", 7))
+            .await
+            .map(drop),
+        Ok(())
+    );
     assert!(rig.host.before_produce(rig::produce("a", 8)).await.is_err());
     let told = rig.take_actions();
     let is_update = |action: &Action| matches!(action, Action::EmitToRoom { event, .. } if event == "seat:updated");
@@ -109,11 +117,13 @@ async fn a_session_is_billed_once_from_its_first_packet_to_its_end() {
 async fn a_muted_seat_is_muted_in_the_room() {
     let rig = Rig::new(&all()).await;
     rig.host.notify(Fact::Joined(rig::join("a", 7)));
-    let take = rig::command("a", 7, json!({ "roomId": "a", "seatIndex": 0 }));
-    assert!(matches!(
-        rig.host.command("seat:take", take).await,
-        Some(Ok(_))
-    ));
+    let take = rig::command(
+        "a",
+        7,
+        "seat:take",
+        &json!({ "roomId": "a", "seatIndex": 0 }),
+    );
+    assert!(matches!(rig.host.command(take).await, Some(Ok(_))));
     rig.take_actions();
     moderate(&rig, "seat:mute", json!({ "roomId": "a", "userId": 7 })).await;
     let told = rig.take_actions();

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use voice_room::{config::PluginConfig, plugin::PLUGIN_FAILED};
+use voice_room::{
+    config::{HookPolicies, PluginConfig},
+    plugin::PLUGIN_FAILED,
+};
 
 use super::rig::{Rig, fixture};
 
@@ -145,7 +148,7 @@ async fn an_event_is_published_once_with_where_it_comes_from() {
 #[tokio::test]
 async fn many_who_write_at_once_share_their_waits_for_the_disk() {
     let plugin = PluginConfig {
-        time_budget: Duration::from_secs(5),
+        hooks: HookPolicies::default().time_budget(Duration::from_secs(5)),
         ..fixture(&json!({}))
     };
     let rig = Rig::new(&[plugin]).await;
