@@ -16,7 +16,7 @@
 //! null, for nobody knows when they ended.
 //!
 //! Settings: `sources`, which are billed (default `["mic"]`), and `topic_prefix` (default
-//! `billing`).
+//! `billing`; with another one, `topics` in the plugin's manifest must list it as well).
 
 use std::time::Duration;
 
