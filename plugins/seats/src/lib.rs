@@ -103,7 +103,8 @@ impl Plugin for Seats {
         let mut actions = invites::end_all_of(&mut people, user)?;
         if let Some(seat) = people.vacate(user) {
             actions = actions.then(commands::cleared(seat, user, None));
-            if call.reason == "disconnected" && self.configuration.grace_seconds > 0 {
+            let lost = matches!(&*call.reason, "disconnected" | "too_slow");
+            if lost && self.configuration.grace_seconds > 0 {
                 let grace = self.configuration.grace();
                 timers::set(&grace_timer(user), grace)?;
                 people.claim(user, seat, later(call.at, grace));

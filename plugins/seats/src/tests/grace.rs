@@ -56,6 +56,15 @@ fn a_seat_that_was_taken_or_locked_in_the_meantime_is_not_given_back() {
 }
 
 #[test]
+fn a_connection_that_the_server_ends_for_being_slow_counts_as_lost() {
+    let mut scene = scene(json!({}));
+    scene.done(alice, "seat:take", json!({ "seatIndex": 3 }));
+    let who = scene.alice.clone();
+    scene.stage.leave(&who, "too_slow").unwrap();
+    assert_eq!(reconnect(&mut scene), [updated(3, ALICE)]);
+}
+
+#[test]
 fn only_who_is_disconnected_has_a_right_to_come_back() {
     for (settings, reason) in [
         (json!({}), "left"),
