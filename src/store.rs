@@ -16,6 +16,7 @@
 //! beside it, and what was appended already is found in the file and not appended again.
 
 mod backlog;
+mod backoff;
 mod disk;
 mod kept;
 mod limits;

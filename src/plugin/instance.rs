@@ -22,6 +22,7 @@ use super::{
             voice_room::plugin::types::Decision,
         },
     },
+    lane::Held,
     lift, limits,
     lower::{self, IdText},
     meters::Outcome,
@@ -29,8 +30,8 @@ use super::{
     trace::Trace,
 };
 use crate::{
-    config::HookPolicies,
-    model::{Hook, Refusal, RoomId},
+    config::{HookPolicies, Isolation, PluginConfig},
+    model::{Hook, Refusal, RoomId, UnixMs},
     store::Staged,
 };
 
@@ -86,6 +87,10 @@ pub(super) enum Failure {
     Down,
     #[error("what it wrote could not be saved in time")]
     NotSaved,
+    #[error("it has failed too often and is left alone for a while")]
+    Open(Instant),
+    #[error("other instances keep changing the keys that it compares")]
+    Conflict,
     #[error("the server stops")]
     Stopped,
 }
@@ -97,9 +102,13 @@ impl Failure {
             Self::TimedOut => Outcome::TimedOut,
             Self::OutOfMemory => Outcome::OutOfMemory,
             Self::Invalid(_) => Outcome::Invalid,
-            Self::Late | Self::Overloaded | Self::Down | Self::NotSaved | Self::Stopped => {
-                Outcome::Unanswered
-            }
+            Self::Late
+            | Self::Overloaded
+            | Self::Down
+            | Self::NotSaved
+            | Self::Open(_)
+            | Self::Conflict
+            | Self::Stopped => Outcome::Unanswered,
         }
     }
 }
@@ -174,14 +183,28 @@ fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
     pre.component().get_export_index(None, &interface).is_some()
 }
 
+/// What identifies a component.
+pub(super) struct About {
+    /// The content, as `sha256:…`.
+    pub(super) component: String,
+    /// The version of the contract that it was built against.
+    pub(super) contract: String,
+}
+
 /// A compiled component with its limits: what instances are made from.
 pub(super) struct Template {
     pub(super) identity: Arc<Identity>,
+    /// The component's content, as `sha256:…`.
+    pub(super) component: String,
+    /// The version of the contract that it was built against.
+    pub(super) contract: String,
     pub(super) hooks: HookPolicies,
+    pub(super) retry_limit: u32,
     /// What is special about its instances.
     pub(super) conditions: Conditions,
     /// Who watches its calls.
     pub(super) observer: Option<Arc<Observer>>,
+    isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
     pre: InstancePre<State>,
@@ -192,18 +215,22 @@ impl Template {
     pub(super) fn new(
         engine: Arc<Engine>,
         component: &Component,
+        about: About,
         identity: Arc<Identity>,
-        memory_limit: usize,
-        hooks: HookPolicies,
+        config: &PluginConfig,
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
         Ok(Self {
             identity,
-            hooks,
+            component: about.component,
+            contract: about.contract,
+            hooks: config.hooks.clone(),
+            retry_limit: config.retry_limit,
             conditions: Conditions::default(),
             observer: None,
-            memory_limit,
+            isolation: config.isolation,
+            memory_limit: config.memory_limit,
             engine,
             pre,
             found,
@@ -218,6 +245,14 @@ impl Template {
     /// The longest that a caller waits for a call, its time in the queue included.
     pub(super) fn patience(&self, hook: Hook) -> Duration {
         self.hooks.of(hook).time_budget.saturating_mul(WALL_BUDGETS)
+    }
+
+    /// What calls are to be made on.
+    pub(super) async fn hold(&self) -> Result<Held, Failure> {
+        match self.isolation {
+            Isolation::Live => Ok(Held::Live(self.instantiate().await?.0)),
+            Isolation::Fresh => Ok(Held::Fresh),
+        }
     }
 
     /// A fresh instance that has been initialised, and the commands that it answers.
@@ -237,7 +272,9 @@ impl Template {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
         meter_time(&mut store);
-        begin(&mut store, None, self.hooks.of(Hook::Init).time_budget);
+        let budget = self.hooks.of(Hook::Init).time_budget;
+        let at = conditions.at.unwrap_or_else(UnixMs::now);
+        begin(&mut store, None, at, budget);
         let started = self.start(&mut store).await;
         let failed = started.as_ref().err();
         let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
@@ -274,8 +311,10 @@ impl Template {
             }
         };
         log_printed(store);
-        let staged = std::mem::take(&mut store.data_mut().call.staged);
-        drop(self.identity.space.apply(staged));
+        let staged = store.data_mut().call.take_staged();
+        if self.identity.space.apply(staged).is_err() {
+            return Err(Failure::Conflict);
+        }
         Ok((hooks, commands))
     }
 }
@@ -304,9 +343,9 @@ fn nanos_since(began: Instant) -> u64 {
 }
 
 /// Prepares the store for one call.
-fn begin(store: &mut Store<State>, room: Option<RoomId>, budget: Duration) {
+fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Duration) {
     let state = store.data_mut();
-    state.call = Call::new(room, budget);
+    state.call = Call::new(room, at, budget);
     state.resumed.store(0, Ordering::Relaxed);
     let Conditions {
         traced,
@@ -415,7 +454,8 @@ impl Instance {
 
     async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
-        begin(&mut self.store, Some(input.room().clone()), budget);
+        let (room, at) = (input.room().clone(), input.at());
+        begin(&mut self.store, Some(room), at, budget);
         let called = self.dispatch(input).await;
         let state = self.store.data();
         let identity = &state.identity;
@@ -434,7 +474,7 @@ impl Instance {
             .record(input.hook(), outcome, Some(state.call.began.elapsed()));
         let (answer, actions) = result?;
         log_printed(&self.store);
-        let staged = std::mem::take(&mut self.store.data_mut().call.staged);
+        let staged = self.store.data_mut().call.take_staged();
         Ok(Output {
             answer,
             actions,

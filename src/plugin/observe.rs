@@ -3,50 +3,97 @@
 //! Nothing here waits. A plugin that is not watched pays for it with one comparison a call.
 
 use std::{
+    io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{
     call::Input,
     host::Conditions,
-    instance::{Failure, Output},
-    load,
+    instance::{Failure, Output, Template},
     offline::published,
     record::{CallLine, ImportCall, InstanceLine, Outcome, micros},
     recorder::Recorder,
 };
-use crate::model::UnixMs;
+use crate::{
+    config::{PluginConfig, RecordingConfig},
+    model::UnixMs,
+};
 
 /// What becomes of the calls of one version of a plugin.
 pub(super) struct Observer {
     recorder: Arc<Recorder>,
     plugin: Arc<str>,
     component: String,
+    contract: String,
     settings: Value,
 }
 
 /// What a call, or `init`, has asked for, and whether there was more.
 pub(super) type Asked = (Vec<ImportCall>, bool);
 
-impl Observer {
-    /// Watches a version of a plugin.
-    pub(super) fn new(
-        recorder: Arc<Recorder>,
-        plugin: &Arc<str>,
-        component: &str,
-        settings: &str,
-    ) -> Self {
+/// Where recorded calls go. Nothing is opened before a plugin is to be recorded.
+pub(super) struct Recording {
+    dir: PathBuf,
+    config: RecordingConfig,
+    recorder: Mutex<Option<Arc<Recorder>>>,
+}
+
+impl Recording {
+    pub(super) fn new(dir: PathBuf, config: RecordingConfig) -> Self {
         Self {
-            recorder,
-            plugin: Arc::clone(plugin),
-            component: component.to_owned(),
-            settings: serde_json::from_str(settings).unwrap_or_default(),
+            dir,
+            config,
+            recorder: Mutex::default(),
         }
     }
 
+    /// Who is to watch a version of a plugin, if somebody is.
+    pub(super) fn observer(
+        &self,
+        config: &PluginConfig,
+        template: &Template,
+    ) -> Result<Option<Arc<Observer>>, String> {
+        if !config.record {
+            return Ok(None);
+        }
+        let recorder = self
+            .recorder()
+            .map_err(|error| format!("cannot be recorded: {}: {error}", self.dir.display()))?;
+        Ok(Some(Arc::new(Observer {
+            recorder,
+            plugin: Arc::clone(&template.identity.name),
+            component: template.component.clone(),
+            contract: template.contract.clone(),
+            settings: config.settings.clone(),
+        })))
+    }
+
+    fn recorder(&self) -> io::Result<Arc<Recorder>> {
+        let mut recorder = self.recorder.lock();
+        if let Some(recorder) = &*recorder {
+            return Ok(Arc::clone(recorder));
+        }
+        let opened = Arc::new(Recorder::open(&self.dir, self.config)?);
+        *recorder = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Waits until all that was recorded is in the files, for a bounded time.
+    pub(super) async fn flush(&self, limit: Duration) {
+        let recorder = self.recorder.lock().clone();
+        if let Some(recorder) = recorder {
+            recorder.flush(limit).await;
+        }
+    }
+}
+
+impl Observer {
     /// What an instance is to be made under, so that it can be repeated.
     pub(super) fn conditions(&self, conditions: Conditions) -> Conditions {
         Conditions {
@@ -70,7 +117,7 @@ impl Observer {
             at: conditions.at.unwrap_or_else(UnixMs::now),
             plugin: self.plugin.to_string(),
             component: self.component.clone(),
-            contract: load::WIT_VERSION.to_owned(),
+            contract: self.contract.clone(),
             settings: self.settings.clone(),
             random: conditions.random.unwrap_or_default(),
             imports,

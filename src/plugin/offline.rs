@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use super::{
-    COMPLAINTS, LINES, PluginProblem,
+    COMPLAINTS, PluginProblem,
     call::{Action, Amendment, Fact, Input, RoomView},
     engine::Engine,
     host::{Conditions, Identity},
@@ -272,14 +270,9 @@ pub(super) async fn template(
     space: Arc<Space>,
     conditions: Conditions,
 ) -> Result<Template, PluginProblem> {
-    let identity = Arc::new(Identity {
-        name: config.name.as_str().into(),
-        settings: settings(&config.settings),
-        space,
-        meters: Meters::new(&config.name),
-        complaints: Throttle::new(COMPLAINTS),
-        lines: Throttle::new(LINES),
-    });
+    let meters = Arc::new(Meters::new(&config.name));
+    let complaints = Arc::new(Throttle::new(COMPLAINTS));
+    let identity = Arc::new(Identity::new(config, space, meters, complaints));
     let compiling = tokio::task::spawn_blocking({
         let (engine, config) = (Arc::clone(engine), config.clone());
         move || load::template(&engine, &config, identity)
@@ -291,13 +284,6 @@ pub(super) async fn template(
     let mut template = compiled.map_err(|why| config.problem(why))?;
     template.conditions = conditions;
     Ok(template)
-}
-
-fn settings(settings: &Value) -> String {
-    match settings {
-        Value::Null => "{}".to_owned(),
-        settings => settings.to_string(),
-    }
 }
 
 /// Writes keys into a space.

@@ -38,7 +38,7 @@ pub struct InstanceLine {
     pub plugin: String,
     /// `sha256:` and the component's hash in hexadecimal digits.
     pub component: String,
-    /// The version of the contract that the server spoke.
+    /// The version of the contract that the component was built against.
     pub contract: String,
     /// The plugin's settings.
     pub settings: Value,

@@ -231,7 +231,7 @@ impl<'a> Writer<'a> {
             Waiting::Flush(done) => {
                 self.write();
                 // Whoever waited for it may have gone.
-                drop(done.send(()));
+                done.send(()).unwrap_or_default();
             }
         }
     }
