@@ -17,14 +17,17 @@
 //! returns, `limits` the numbers.
 
 mod call;
+mod compat;
 mod engine;
 mod host;
+mod inspect;
 mod instance;
 mod lane;
 mod lift;
 mod limits;
 mod load;
 mod lower;
+mod manifest;
 mod meters;
 mod queue;
 mod throttle;
@@ -44,6 +47,8 @@ pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
     ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
+pub use inspect::{Import, Inspection, inspect};
+pub use manifest::Manifest;
 
 use crate::{
     config::{HookPolicies, OnFailure, PluginConfig},
@@ -431,6 +436,7 @@ impl Plugin {
         let began = Instant::now();
         let identity = Arc::new(Identity {
             name: config.name.as_str().into(),
+            granted: Arc::new(load::granted(config)?),
             settings: match &config.settings {
                 Value::Null => "{}".to_owned(),
                 settings => settings.to_string(),
@@ -456,7 +462,8 @@ impl Plugin {
                 .instantiate()
                 .await
                 .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&registered, template.has(Hook::OnCommand))?;
+            let granted = &template.identity.granted;
+            load::check_commands(&registered, granted, template.has(Hook::OnCommand))?;
             commands = registered;
             lanes.push(Lane::new(
                 Arc::clone(&template),

@@ -7,6 +7,12 @@ use crate::store;
 /// Largest component file.
 pub(super) const COMPONENT: u64 = 64 << 20;
 
+/// Largest manifest.
+pub(super) const MANIFEST: u64 = 64 << 10;
+
+/// Topics of one manifest.
+pub(super) const TOPICS: usize = 256;
+
 /// What one call may copy out of the guest, all strings and lists together. Without it, a
 /// list whose million elements are the same megabyte would cost the server a terabyte.
 /// A guest that passes it traps.
