@@ -6,7 +6,6 @@ use std::{
 };
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 
 use super::{
@@ -38,8 +37,8 @@ pub struct Inspection {
     pub file: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// Of the component, in hexadecimal digits.
-    pub sha256: String,
+    /// The component's content, as `sha256:…`.
+    pub component: String,
     /// The version of the contract against which it was built.
     pub contract: Option<String>,
     /// Where its manifest is or should be.
@@ -141,7 +140,7 @@ pub fn inspect(component: &Path, manifest: &Path) -> Result<Inspection, PluginPr
     Ok(Inspection {
         file: component.to_owned(),
         size: bytes.len() as u64,
-        sha256: hexadecimal(&Sha256::digest(&bytes)),
+        component: load::digest(&bytes),
         contract: surface.contract().map(str::to_owned),
         manifest_file: manifest.to_owned(),
         grants: read.as_ref().map(|read| {
@@ -268,10 +267,6 @@ fn plugin_name(stem: &str) -> String {
     } else {
         name
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -23,14 +23,15 @@ use super::{
             voice_room::plugin::types::Decision,
         },
     },
+    lane::Held,
     lift, limits,
     load::{PACKAGE, WIT_VERSION},
     lower::{self, IdText},
     meters::Outcome,
 };
 use crate::{
-    config::HookPolicies,
-    model::{Hook, Refusal, RoomId},
+    config::{HookPolicies, Isolation, PluginConfig},
+    model::{Hook, Refusal, RoomId, UnixMs},
     store::Staged,
 };
 
@@ -84,6 +85,10 @@ pub(super) enum Failure {
     Down,
     #[error("what it wrote could not be saved in time")]
     NotSaved,
+    #[error("it has failed too often and is left alone for a while")]
+    Open(Instant),
+    #[error("other instances keep changing the keys that it compares")]
+    Conflict,
     #[error("the server stops")]
     Stopped,
 }
@@ -95,9 +100,13 @@ impl Failure {
             Self::TimedOut => Outcome::TimedOut,
             Self::OutOfMemory => Outcome::OutOfMemory,
             Self::Invalid(_) => Outcome::Invalid,
-            Self::Late | Self::Overloaded | Self::Down | Self::NotSaved | Self::Stopped => {
-                Outcome::Unanswered
-            }
+            Self::Late
+            | Self::Overloaded
+            | Self::Down
+            | Self::NotSaved
+            | Self::Open(_)
+            | Self::Conflict
+            | Self::Stopped => Outcome::Unanswered,
         }
     }
 }
@@ -193,10 +202,24 @@ impl Found {
     }
 }
 
+/// What identifies a component.
+pub(super) struct About {
+    /// The content, as `sha256:…`.
+    pub(super) component: String,
+    /// The version of the contract that it was built against.
+    pub(super) contract: String,
+}
+
 /// A compiled component with its limits: what instances are made from.
 pub(super) struct Template {
     pub(super) identity: Arc<Identity>,
+    /// The component's content, as `sha256:…`.
+    pub(super) component: String,
+    /// The version of the contract that it was built against.
+    pub(super) contract: String,
     pub(super) hooks: HookPolicies,
+    pub(super) retry_limit: u32,
+    isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
     pre: InstancePre<State>,
@@ -207,16 +230,20 @@ impl Template {
     pub(super) fn new(
         engine: Arc<Engine>,
         component: &Component,
+        about: About,
         identity: Arc<Identity>,
-        memory_limit: usize,
-        hooks: HookPolicies,
+        config: &PluginConfig,
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
         Ok(Self {
             identity,
-            hooks,
-            memory_limit,
+            component: about.component,
+            contract: about.contract,
+            hooks: config.hooks.clone(),
+            retry_limit: config.retry_limit,
+            isolation: config.isolation,
+            memory_limit: config.memory_limit,
             engine,
             pre,
             found,
@@ -231,6 +258,14 @@ impl Template {
     /// The longest that a caller waits for a call, its time in the queue included.
     pub(super) fn patience(&self, hook: Hook) -> Duration {
         self.hooks.of(hook).time_budget.saturating_mul(WALL_BUDGETS)
+    }
+
+    /// What calls are to be made on.
+    pub(super) async fn hold(&self) -> Result<Held, Failure> {
+        match self.isolation {
+            Isolation::Live => Ok(Held::Live(self.instantiate().await?.0)),
+            Isolation::Fresh => Ok(Held::Fresh),
+        }
     }
 
     /// A fresh instance that has been initialised, and the commands that it answers.
@@ -248,7 +283,12 @@ impl Template {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
         meter_time(&mut store);
-        begin(&mut store, None, self.hooks.of(Hook::Init).time_budget);
+        begin(
+            &mut store,
+            None,
+            UnixMs::now(),
+            self.hooks.of(Hook::Init).time_budget,
+        );
         let made = async {
             let exports = self.pre.instantiate_async(&mut store).await?;
             let registered = self.found.init(&mut store, &exports).await?;
@@ -269,8 +309,10 @@ impl Template {
             }
         };
         log_printed(&store);
-        let staged = std::mem::take(&mut store.data_mut().call.staged);
-        drop(self.identity.space.apply(staged));
+        let staged = store.data_mut().call.take_staged();
+        if self.identity.space.apply(staged).is_err() {
+            return Err(Failure::Conflict);
+        }
         let instance = Instance {
             store,
             hooks,
@@ -304,9 +346,9 @@ fn nanos_since(began: Instant) -> u64 {
 }
 
 /// Prepares the store for one call.
-fn begin(store: &mut Store<State>, room: Option<RoomId>, budget: Duration) {
+fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Duration) {
     let state = store.data_mut();
-    state.call = Call::new(room, budget);
+    state.call = Call::new(room, at, budget);
     state.resumed.store(0, Ordering::Relaxed);
     // Two, because the first may be over at once: a short call then never has to yield.
     store.set_epoch_deadline(2);
@@ -369,7 +411,8 @@ impl Instance {
     /// output.
     pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
-        begin(&mut self.store, Some(input.room().clone()), budget);
+        let (room, at) = (input.room().clone(), input.at());
+        begin(&mut self.store, Some(room), at, budget);
         let called = self.dispatch(input).await;
         let state = self.store.data();
         let identity = &state.identity;
@@ -388,7 +431,7 @@ impl Instance {
             .record(input.hook(), outcome, Some(state.call.began.elapsed()));
         let (answer, actions) = result?;
         log_printed(&self.store);
-        let staged = std::mem::take(&mut self.store.data_mut().call.staged);
+        let staged = self.store.data_mut().call.take_staged();
         Ok(Output {
             answer,
             actions,

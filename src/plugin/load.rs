@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc};
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::{
     compat::{self, Standing},
     engine::Engine,
     host::{Identity, printable},
-    instance::Template,
+    instance::{About, Template},
     lift, limits,
     manifest::{self, Granted, Manifest},
 };
@@ -70,8 +71,10 @@ pub(super) fn template(
     config: &PluginConfig,
     identity: Arc<Identity>,
 ) -> Result<Template, String> {
-    let component = compile(engine, &read(&config.path)?)?;
-    let problems = Surface::of(engine, &component).problems(&identity.granted);
+    let bytes = read(&config.path)?;
+    let component = compile(engine, &bytes)?;
+    let surface = Surface::of(engine, &component);
+    let problems = surface.problems(&identity.granted);
     if !problems.is_empty() {
         return Err(problems.join("; "));
     }
@@ -84,8 +87,11 @@ pub(super) fn template(
             "a plugin asks for what it is not granted"
         );
     }
-    let (memory, hooks) = (config.memory_limit, config.hooks.clone());
-    Template::new(Arc::clone(engine), &component, identity, memory, hooks)
+    let about = About {
+        component: digest(&bytes),
+        contract: surface.contract().unwrap_or(WIT_VERSION).to_owned(),
+    };
+    Template::new(Arc::clone(engine), &component, about, identity, config)
         .map_err(|error| does_not_fit(&error))
 }
 
@@ -98,6 +104,15 @@ pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String
 /// What is left when all names are right.
 pub(super) fn does_not_fit(error: &wasmtime::Error) -> String {
     format!("does not fit this server: {error:#}")
+}
+
+/// The name of a component's content.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(bytes) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 fn open(path: &Path) -> Result<std::fs::File, String> {

@@ -86,15 +86,16 @@ impl Rig {
         let store = Store::open(dir.path()).unwrap();
         let host = PluginHost::load(plugins, &store).await?;
         let carried = Carried::default();
-        host.set_carry_out({
-            let carried = Arc::clone(&carried);
+        let all = Arc::clone(&carried);
+        host.connect(
             move |room, plugin, actions| {
-                let mut carried = carried.lock();
+                let mut carried = all.lock();
                 for action in actions {
                     carried.push((room.to_string(), plugin.to_string(), action));
                 }
-            }
-        });
+            },
+            |_| 0,
+        );
         Ok(Self {
             host,
             store,
