@@ -10,9 +10,12 @@
 )]
 
 mod calls;
+mod grants;
+mod inspecting;
 mod lanes;
 mod loading;
 mod misbehaving;
 mod rig;
 mod standard;
 mod storing;
+mod versions;
