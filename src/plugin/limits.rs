@@ -7,6 +7,16 @@ use crate::store;
 /// Largest component file.
 pub(super) const COMPONENT: u64 = 64 << 20;
 
+/// Code of one function of a component. The largest that compilers make of language engines
+/// are a third of it.
+pub(super) const FUNCTION: u64 = 512 << 10;
+
+/// Code of all functions of a component.
+pub(super) const FUNCTIONS_CODE: u64 = 32 << 20;
+
+/// Functions of a component, in number.
+pub(super) const FUNCTIONS: u64 = 100_000;
+
 /// Largest manifest.
 pub(super) const MANIFEST: u64 = 64 << 10;
 

@@ -1,5 +1,7 @@
 //! From a file to a [`Template`], or to sentences that say what is wrong with it.
 
+mod cost;
+
 use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
@@ -119,7 +121,7 @@ fn open(path: &Path) -> Result<std::fs::File, String> {
     std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
-/// A file that may be a component, by its size and its first bytes.
+/// A file that may be a component, by its size, its first bytes and what it takes to compile.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     open(path)?
@@ -130,6 +132,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("is larger than {} bytes", limits::COMPONENT));
     }
     check_kind(&bytes)?;
+    cost::check(&bytes)?;
     Ok(bytes)
 }
 
@@ -392,11 +395,11 @@ mod tests {
     use super::*;
     use crate::config::Grants;
 
-    fn granted(hooks: &str, capabilities: &str, grants: Grants) -> Granted {
+    fn granted(hooks: &str, capabilities: &str, grants: &Grants) -> Granted {
         let text = format!(
             "name = \"a\"\nversion = \"1.0.0\"\nhooks = [{hooks}]\ncapabilities = [{capabilities}]"
         );
-        Granted::new(Manifest::parse(&text).unwrap(), &grants)
+        Granted::new(Manifest::parse(&text).unwrap(), grants)
     }
 
     /// A component with these interfaces of the contract beside what every one has.
@@ -448,7 +451,7 @@ mod tests {
         let granted = granted(
             "\"on-join\", \"before-join\"",
             "\"key-value\"",
-            Grants::AllAsked,
+            &Grants::AllAsked,
         );
         assert_eq!(surface.problems(&granted), Vec::<String>::new());
         assert_eq!(surface.contract(), Some(WIT_VERSION));
@@ -485,7 +488,7 @@ mod tests {
         #[case] capabilities: &str,
         #[case] expected: &str,
     ) {
-        let granted = granted(hooks, capabilities, Grants::AllAsked);
+        let granted = granted(hooks, capabilities, &Grants::AllAsked);
         let problems = surface(imports, exports).problems(&granted);
         let [problem] = &problems[..] else {
             panic!("one problem: {problems:?}")
@@ -499,7 +502,7 @@ mod tests {
         let asked = "\"key-value\", \"publish\", \"emit\", \"kick\"";
         let grants = Grants::Listed([Capability::Emit].into());
         assert_eq!(
-            surface.problems(&granted("", asked, grants)),
+            surface.problems(&granted("", asked, &grants)),
             ["imports `voice-room:plugin/key-value@0.2.0` and \
                  `voice-room:plugin/events@0.2.0`, but is not granted `key-value` and \
                  `publish`: write `grants = [\"key-value\", \"publish\", \"emit\"]` below its \
@@ -510,7 +513,7 @@ mod tests {
     #[test]
     fn a_grant_does_not_stand_for_what_the_manifest_does_not_ask_for() {
         let grants = Grants::Listed(Capability::ALL.into());
-        let problems = surface(&["timers"], &[]).problems(&granted("", "", grants));
+        let problems = surface(&["timers"], &[]).problems(&granted("", "", &grants));
         assert!(
             problems[0].contains("its manifest does not ask"),
             "{problems:?}"
@@ -523,7 +526,7 @@ mod tests {
             imports: Vec::new(),
             exports: vec!["acme:thing/run@1.0.0".to_owned()],
         };
-        let problems = surface.problems(&granted("", "", Grants::AllAsked));
+        let problems = surface.problems(&granted("", "", &Grants::AllAsked));
         assert!(problems[0].contains("as every plugin must"), "{problems:?}");
     }
 
@@ -534,7 +537,7 @@ mod tests {
             &["on-join", "before-join"],
         );
         let grants = Grants::Listed(BTreeSet::new());
-        let problems = surface.problems(&granted("\"on-leave\"", "\"timers\"", grants));
+        let problems = surface.problems(&granted("\"on-leave\"", "\"timers\"", &grants));
         assert_eq!(problems.len(), 6, "{problems:?}");
     }
 

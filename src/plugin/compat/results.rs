@@ -118,7 +118,7 @@ fn action(val: Val) -> Result<Action, Unfit> {
         "emit-to-user" => {
             let mut fields = Fields::of(payload)?;
             Action::EmitToUser(UserEvent {
-                user_id: id(fields.need("user-id")?)?,
+                user_id: id(&fields.need("user-id")?)?,
                 event: text(fields.need("event")?)?,
                 payload: text(fields.need("payload")?)?,
             })
@@ -128,7 +128,7 @@ fn action(val: Val) -> Result<Action, Unfit> {
             Action::EmitToRoom(RoomEvent {
                 event: text(fields.need("event")?)?,
                 payload: text(fields.need("payload")?)?,
-                except: fields.optional("except", id)?,
+                except: fields.optional("except", |val| id(&val))?,
             })
         }
         "mute" => Action::Mute(target(payload)?),
@@ -137,7 +137,7 @@ fn action(val: Val) -> Result<Action, Unfit> {
         "kick" => {
             let mut fields = Fields::of(payload)?;
             Action::Kick(KickUser {
-                user_id: id(fields.need("user-id")?)?,
+                user_id: id(&fields.need("user-id")?)?,
                 reason: text(fields.need("reason")?)?,
             })
         }
@@ -148,7 +148,7 @@ fn action(val: Val) -> Result<Action, Unfit> {
 fn target(val: Val) -> Result<Target, Unfit> {
     let (case, payload) = variant(val)?;
     match &*case {
-        "user" => Ok(Target::User(id(payload.need()?)?)),
+        "user" => Ok(Target::User(id(&payload.need()?)?)),
         "producer" => Ok(Target::Producer(text(payload.need()?)?)),
         _ => Err(unknown_case(&case)),
     }
@@ -233,9 +233,9 @@ fn text(val: Val) -> Result<String, Unfit> {
     }
 }
 
-fn id(val: Val) -> Result<u64, Unfit> {
+fn id(val: &Val) -> Result<u64, Unfit> {
     match val {
-        Val::U64(id) => Ok(id),
+        Val::U64(id) => Ok(*id),
         _ => Err(Unfit::new("a u64 is wanted")),
     }
 }

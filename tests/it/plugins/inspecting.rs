@@ -190,13 +190,3 @@ fn what_is_no_component_cannot_be_looked_at() {
     assert_eq!(problem.plugin, "such");
     assert!(problem.problem.starts_with("cannot be read"), "{problem:?}");
 }
-#[test]
-fn zz_doors() {
-    let t = std::time::Instant::now();
-    let p = Path::new("/tmp/wt/js/target/plugins/doors.wasm");
-    eprintln!(
-        "{}",
-        serde_json::to_string_pretty(&inspect(p, &p.with_extension("toml")).unwrap()).unwrap()
-    );
-    eprintln!("{:?}", t.elapsed());
-}

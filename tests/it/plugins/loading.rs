@@ -83,6 +83,14 @@ async fn a_component_that_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_component_that_takes_hours_to_compile() {
+    let body = "(block (br_if 0 (local.get 0)))".repeat(200_000);
+    let text = format!("(component (core module (func (local i32) {body})))");
+    let problem = problem_of_file(&wat::parse_str(text).unwrap()).await;
+    assert!(problem.starts_with("has a function of"), "{problem}");
+}
+
+#[tokio::test]
 async fn another_version_of_the_contract_is_named_with_ours() {
     let dir = tempfile::tempdir().unwrap();
     let path = patched(&dir, "@0.2.0", "@0.7.0");
