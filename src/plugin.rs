@@ -65,6 +65,7 @@ use crate::{
 };
 use engine::Engine;
 use instance::{Answer, Failure};
+use lane::{Lane, Told};
 use meters::Outcome;
 use place::{LaneOf, Place};
 use swap::commands_of;
@@ -326,11 +327,15 @@ impl PluginHost {
     /// these calls.
     pub fn notify(&self, fact: Fact) {
         let input = Arc::new(Input::Fact(fact));
+        let mut begin = Vec::new();
         for plugin in self.with_hook(input.hook()) {
-            if let Some(lane) = plugin.lane(input.room()) {
-                lane.tell(&input);
+            if let Some(lane) = plugin.lane(input.room())
+                && lane.tell(&input) == Told::Begins
+            {
+                begin.push(Arc::clone(lane));
             }
         }
+        Lane::begin_all(begin);
     }
 
     /// Whether a plugin answers this event.

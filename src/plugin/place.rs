@@ -16,7 +16,7 @@ use super::{
     engine::Engine,
     host::Identity,
     instance::Template,
-    lane::{Common, Held, Lane},
+    lane::{Common, Held, Lane, Told},
     limits, load,
     meters::Meters,
     throttle::Throttle,
@@ -370,8 +370,14 @@ impl Place {
                 at: now,
             };
             let input = Arc::new(Input::Fact(fact));
-            let told = self.lane(&timer.room).is_some_and(|lane| lane.tell(&input));
-            if !told {
+            let told = self.lane(&timer.room).map(|lane| {
+                let told = lane.tell(&input);
+                if told == Told::Begins {
+                    Lane::begin_all(vec![Arc::clone(lane)]);
+                }
+                told
+            });
+            if matches!(told, None | Some(Told::Refused)) {
                 let space = Arc::clone(&self.common.space);
                 tokio::spawn(async move {
                     tokio::time::sleep(TIMER_PAUSE).await;
