@@ -1,7 +1,7 @@
 //! What the server tells its operators: the log, and the metrics of `GET /metrics`.
 //!
 //! Every metric of the core is named here; those of plugins start with
-//! `voice_room_plugin_` and are named by the plugin host. Labels have few values,
+//! `voice_room_plugin_` and are named in `plugin/meters.rs`. Labels have few values,
 //! known beforehand: never an id, never a text of a client.
 
 use std::{
@@ -47,9 +47,9 @@ const REQUEST_BUCKETS: [f64; 14] = [
 
 /// Upper bounds of the buckets for every other duration, in seconds: a plugin's
 /// decision takes about a microsecond.
-const DURATION_BUCKETS: [f64; 16] = [
+const DURATION_BUCKETS: [f64; 18] = [
     0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5,
-    0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0,
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0,
 ];
 
 /// How often samples of histograms are put into their buckets. Until then each

@@ -95,7 +95,11 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
     }
     if let Some(problem) = problem {
         let dropped = asked - checked.len();
-        from.meters.actions_dropped.increment(dropped as u64);
+        let beyond = asked.saturating_sub(limits::ACTIONS);
+        from.meters.actions_beyond.increment(beyond as u64);
+        from.meters
+            .actions_invalid
+            .increment((dropped - beyond) as u64);
         if from.complaints.allow() {
             let plugin = &*from.name;
             tracing::warn!(plugin, dropped, problem, "actions of a plugin are dropped");

@@ -2,11 +2,11 @@
 
 use std::{io::Read, path::Path, sync::Arc};
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::{
     engine::Engine,
+    files,
     host::Identity,
     instance::{About, Template},
     lift, limits,
@@ -31,20 +31,11 @@ pub(super) fn template(
         .map_err(|error| format!("does not compile: {error:#}"))?;
     check_interfaces(engine, &component)?;
     let about = About {
-        component: digest(&bytes),
+        component: files::digest(&bytes),
         contract: WIT_VERSION.to_owned(),
     };
     Template::new(Arc::clone(engine), &component, about, identity, config)
         .map_err(|error| format!("does not fit this server: {error:#}"))
-}
-
-/// The name of a component's content.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -14,6 +14,7 @@ use super::{
     breaker::{Breaker, BreakerState},
     call::{Fact, Input},
     engine::Engine,
+    files::{self, Contents},
     host::Identity,
     instance::Template,
     lane::{Common, Held, Lane},
@@ -56,6 +57,7 @@ pub(super) struct Version {
     pub(super) template: Arc<Template>,
     pub(super) config: PluginConfig,
     pub(super) commands: Vec<String>,
+    contents: Contents,
     pub(super) since: UnixMs,
     began: Instant,
 }
@@ -64,8 +66,9 @@ pub(super) struct Version {
 struct Counts {
     swaps: u64,
     rollbacks: u64,
-    /// The component that was last taken back.
-    rejected: Option<String>,
+    /// The files of the version that was last taken back.
+    rejected: Option<Contents>,
+    refused: Option<RefusedVersion>,
 }
 
 /// What a running server tells about one of its plugins.
@@ -98,6 +101,34 @@ pub struct PluginStatus {
     pub swaps: u64,
     /// Of these, how many because the new version failed.
     pub rollbacks: u64,
+    /// Memory of its instances, in bytes.
+    pub memory_bytes: u64,
+    /// The last call that failed.
+    pub last_failure: Option<CallFailure>,
+    /// The last version that could not be used, if none has taken over since.
+    pub last_refused: Option<RefusedVersion>,
+}
+
+/// A call that a plugin has failed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallFailure {
+    /// When.
+    pub at: UnixMs,
+    /// The hook that was called.
+    pub hook: Hook,
+    /// What became of it, for people.
+    pub failure: String,
+}
+
+/// A version that did not get to run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedVersion {
+    /// When.
+    pub at: UnixMs,
+    /// What was wrong with it: the rest of a sentence that begins with the plugin.
+    pub problem: String,
 }
 
 /// What a plugin keeps.
@@ -133,9 +164,12 @@ impl Version {
         });
         let compiling = tokio::task::spawn_blocking({
             let (engine, config) = (Arc::clone(engine), config.clone());
-            move || load::template(&engine, &config, identity)
+            move || {
+                let manifest = files::of_manifest(&config);
+                load::template(&engine, &config, identity).map(|template| (template, manifest))
+            }
         });
-        let template = compiling
+        let (template, manifest) = compiling
             .await
             .map_err(|error| format!("cannot be compiled: {error}"))??;
         let template = Arc::new(template);
@@ -157,10 +191,15 @@ impl Version {
                 Isolation::Fresh => Held::Fresh,
             });
         }
+        let contents = Contents {
+            component: template.component.clone(),
+            manifest,
+        };
         let version = Self {
             template,
             config: config.clone(),
             commands: commands.unwrap_or_default(),
+            contents,
             since: UnixMs::now(),
             began: Instant::now(),
         };
@@ -190,6 +229,7 @@ impl Place {
             stage: Arc::clone(stage),
             store: store.clone(),
             failing: Arc::default(),
+            last_failure: Mutex::default(),
         });
         let (version, held) = Version::prepare(engine, config, &common).await?;
         common.meters.stored(&common.space);
@@ -280,10 +320,11 @@ impl Place {
             .version(Some(old.component()), version.component());
         let mut counts = self.counts.lock();
         counts.swaps += 1;
+        counts.refused = None;
         self.common.meters.swapped.increment(1);
         if rollback {
             counts.rollbacks += 1;
-            counts.rejected = Some(old.component().to_owned());
+            counts.rejected = Some(old.contents.clone());
             self.common.meters.rolled_back.increment(1);
             *self.previous.lock() = None;
         } else {
@@ -310,9 +351,20 @@ impl Place {
         }
     }
 
-    /// Whether this component was taken back, and nothing else has been loaded since.
-    pub(super) fn has_rejected(&self, component: &str) -> bool {
-        self.counts.lock().rejected.as_deref() == Some(component)
+    /// Takes note of a version that cannot be used.
+    pub(super) fn refused(&self, problem: &str) {
+        self.common.meters.refused.increment(1);
+        self.counts.lock().refused = Some(RefusedVersion {
+            at: UnixMs::now(),
+            problem: problem.to_owned(),
+        });
+    }
+
+    /// Whether to load these files would only bring back what runs already, or what was taken
+    /// back last.
+    pub(super) fn knows(&self, files: &Contents) -> bool {
+        self.current.load().contents == *files
+            || self.counts.lock().rejected.as_ref() == Some(files)
     }
 
     pub(super) fn status(&self) -> PluginStatus {
@@ -345,6 +397,9 @@ impl Place {
             loaded_at: version.since,
             swaps: counts.swaps,
             rollbacks: counts.rollbacks,
+            memory_bytes: self.common.meters.memory(),
+            last_failure: self.common.last_failure.lock().clone(),
+            last_refused: counts.refused.clone(),
         }
     }
 

@@ -67,7 +67,7 @@ impl Disk {
         bring_to_format(&database, &path)?;
         sync_directory_of(&path).map_err(|source| file_error(data_dir, source))?;
         let events = open_lines(&data_dir.join("published.jsonl"))?;
-        let dead_letters = open_lines(&data_dir.join("dead-letters.jsonl"))?;
+        let dead_letters = open_lines(&data_dir.join(super::DEAD_LETTERS_FILE))?;
         let load = || -> Result<_, redb::Error> {
             let transaction = database.begin_read()?;
             Ok((

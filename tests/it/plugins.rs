@@ -16,3 +16,4 @@ mod misbehaving;
 mod rig;
 mod standard;
 mod storing;
+mod watching;
