@@ -11,13 +11,16 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind},
 };
 use tokio::{sync::Notify, task::JoinHandle, time::MissedTickBehavior};
 
@@ -34,7 +37,10 @@ const SETTLE: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_secs(2);
 
 /// Between looks where it does: some file systems never say a word.
-const ROUND: Duration = Duration::from_secs(30);
+const SELDOM: Duration = Duration::from_secs(30);
+
+/// How often a look goes after directories that come into being in the meantime.
+const ATTEMPTS: usize = 4;
 
 /// Files are watched for as long as this lives.
 #[derive(Debug)]
@@ -103,7 +109,7 @@ async fn watch(shared: Weak<Shared>, look: Arc<Notify>) {
         }
         drop(host);
         if !seen.restless {
-            let pace = if eyes.blind { POLL } else { ROUND };
+            let pace = if eyes.blind { POLL } else { SELDOM };
             // Either way it is looked.
             drop(tokio::time::timeout(pace, look.notified()).await);
         }
@@ -142,6 +148,9 @@ struct Eyes {
     /// The directories that the system tells of.
     watched: HashMap<PathBuf, Stamp>,
     sights: HashMap<String, Sight>,
+    /// Whether one of them may have gone, even if one of that name and number is there: the
+    /// system gives numbers of directories again.
+    uprooted: Arc<AtomicBool>,
     /// Whether there is a directory that the system does not tell of.
     blind: bool,
 }
@@ -153,14 +162,20 @@ impl Eyes {
             watcher: None,
             watched: HashMap::new(),
             sights: HashMap::new(),
+            uprooted: Arc::default(),
             blind: false,
         }
     }
 
     /// Blocks for as long as it takes to read what has changed.
     fn look(&mut self, plugins: &[PluginConfig]) -> Seen {
-        // First, so that no change falls between the two.
-        self.watch_directories(plugins);
+        // First, so that no change falls between the two. Once more after each change: a
+        // directory may have come into being before the one above it was watched.
+        for _ in 0..ATTEMPTS {
+            if !self.watch_directories(plugins) {
+                break;
+            }
+        }
         self.sights
             .retain(|name, _| plugins.iter().any(|plugin| plugin.name == *name));
         let mut seen = Seen::default();
@@ -189,31 +204,30 @@ impl Eyes {
         seen
     }
 
-    fn watch_directories(&mut self, plugins: &[PluginConfig]) {
+    /// Whether there was anything to do.
+    fn watch_directories(&mut self, plugins: &[PluginConfig]) -> bool {
         let files = plugins
             .iter()
             .flat_map(|plugin| [&plugin.path, &plugin.manifest]);
         let wanted: BTreeSet<PathBuf> = files.flat_map(|file| directories_of(file)).collect();
-        let gone: Vec<PathBuf> = self
-            .watched
-            .iter()
-            .filter(|(path, stamp)| {
-                let same = Stamp::of(path).is_some_and(|now| now.same_file(stamp));
-                !same || !wanted.contains(*path)
-            })
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in gone {
-            self.watched.remove(&path);
+        let uprooted = self.uprooted.swap(false, Ordering::AcqRel);
+        let stands = |path: &PathBuf, stamp: &Stamp| {
+            let same = Stamp::of(path).is_some_and(|now| now.same_file(stamp));
+            same && !uprooted && wanted.contains(path)
+        };
+        let watched = self.watched.iter();
+        let gone = watched.filter(|(path, stamp)| !stands(path, stamp));
+        let gone: Vec<_> = gone.map(|(path, _)| path.clone()).collect();
+        for path in &gone {
+            self.watched.remove(path);
             if let Some(watcher) = &mut self.watcher {
                 // The system forgets a directory by itself when that goes.
-                drop(watcher.unwatch(&path));
+                drop(watcher.unwatch(path));
             }
         }
-        let new = wanted
-            .iter()
-            .filter(|path| !self.watched.contains_key(*path));
-        let new: Vec<_> = new.cloned().collect();
+        let mut new: Vec<_> = wanted.into_iter().collect();
+        new.retain(|path| !self.watched.contains_key(path));
+        let changed = !gone.is_empty() || !new.is_empty();
         let mut blind = None;
         for path in new {
             match self.watch(&path) {
@@ -230,25 +244,33 @@ impl Eyes {
             );
         }
         self.blind = blind.is_some();
+        changed && !self.blind
     }
 
     fn watch(&mut self, path: &Path) -> notify::Result<Stamp> {
         let stamp = Stamp::of(path).ok_or_else(notify::Error::path_not_found)?;
         let watcher = match &mut self.watcher {
             Some(watcher) => watcher,
-            none => none.insert(watcher(&self.look)?),
+            none => none.insert(watcher(&self.look, &self.uprooted)?),
         };
         watcher.watch(path, RecursiveMode::NonRecursive)?;
         Ok(stamp)
     }
 }
 
-fn watcher(look: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let look = Arc::clone(look);
+fn watcher(look: &Arc<Notify>, uprooted: &Arc<AtomicBool>) -> notify::Result<RecommendedWatcher> {
+    let (look, uprooted) = (Arc::clone(look), Arc::clone(uprooted));
     notify::recommended_watcher(move |event: notify::Result<Event>| {
         // An error may mean that events were lost.
-        if event.is_ok_and(|event| !is_change(event.kind)) {
+        let kind = event.map_or(EventKind::Other, |event| event.kind);
+        if !is_change(kind) {
             return;
+        }
+        if !matches!(
+            kind,
+            EventKind::Access(_) | EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_))
+        ) {
+            uprooted.store(true, Ordering::Release);
         }
         look.notify_one();
     })
