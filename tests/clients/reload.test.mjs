@@ -114,7 +114,7 @@ describe('SIGHUP', () => {
     const { line, text } = await hangup();
     assert.match(line, /changed=1 failed=0/);
     const [, parts] = /restart_for="([^"]*)"/.exec(text);
-    assert.equal(parts, '[media], [rooms], plugin `billing` added, `instances` of plugin `floor` (4, now 2)');
+    assert.equal(parts, '[media], [rooms], `instances` of plugin `floor` (4, now 2), plugin `billing` added');
     const client = await server.enter('seated-again');
     refused(await client.request('audio:produce', await producing(client)), 'Take a seat before you speak', REFUSED);
   });
