@@ -18,15 +18,18 @@
 
 mod breaker;
 mod call;
+mod compat;
 mod engine;
 mod files;
 mod host;
+mod inspect;
 mod instance;
 mod lane;
 mod lift;
 mod limits;
 mod load;
 mod lower;
+mod manifest;
 mod meters;
 mod place;
 mod queue;
@@ -54,6 +57,8 @@ pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
     ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
+pub use inspect::{Import, Inspection, inspect};
+pub use manifest::Manifest;
 pub use place::{CallFailure, PluginStatus, RefusedVersion, Stored};
 pub use swap::{Reloaded, SwapError};
 pub use watch::Watching;
@@ -65,6 +70,7 @@ use crate::{
 };
 use engine::Engine;
 use instance::{Answer, Failure};
+use lane::{Lane, Told};
 use meters::Outcome;
 use place::{LaneOf, Place};
 use swap::commands_of;
@@ -336,11 +342,15 @@ impl PluginHost {
     /// these calls.
     pub fn notify(&self, fact: Fact) {
         let input = Arc::new(Input::Fact(fact));
+        let mut begin = Vec::new();
         for plugin in self.with_hook(input.hook()) {
-            if let Some(lane) = plugin.lane(input.room()) {
-                lane.tell(&input);
+            if let Some(lane) = plugin.lane(input.room())
+                && lane.tell(&input) == Told::Begins
+            {
+                begin.push(Arc::clone(lane));
             }
         }
+        Lane::begin_all(begin);
     }
 
     /// Whether a plugin answers this event.

@@ -39,6 +39,10 @@ pub const REFUSED_FRAME_REASONS: [&str; 2] = ["oversize", "rate"];
 pub const WORKERS: &str = "voice_room_workers";
 /// Counter: media workers that died.
 pub const WORKER_DEATHS: &str = "voice_room_worker_deaths_total";
+/// Histogram: seconds that the store takes to bring changes to the disk.
+pub const STORE_COMMIT_SECONDS: &str = "voice_room_store_commit_seconds";
+/// Counter: writes to the data directory that failed; they are tried again.
+pub const STORE_WRITE_ERRORS: &str = "voice_room_store_write_errors_total";
 
 /// Upper bounds of the buckets for answers to clients, in seconds.
 const REQUEST_BUCKETS: [f64; 14] = [
@@ -157,6 +161,16 @@ fn describe() {
         Unit::Seconds,
         "Time from a request to its answer, by event and outcome"
     );
+    describe_histogram!(
+        STORE_COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time that changes take to the disk"
+    );
+    describe_counter!(
+        STORE_WRITE_ERRORS,
+        "Writes to the data directory that failed"
+    );
+    counter!(STORE_WRITE_ERRORS).absolute(0);
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use metrics::{
 use parking_lot::Mutex;
 
 use super::{breaker::BreakerState, limits};
-use crate::{model::Hook, store::Space};
+use crate::{config::Capability, model::Hook, store::Space};
 
 /// By hook and outcome: `done`, `refused`, and the failures `trapped`, `timed_out`,
 /// `out_of_memory`, `invalid`, `unanswered`.
@@ -31,7 +31,7 @@ const STORED_KEYS: &str = "voice_room_plugin_stored_keys";
 const TIMERS: &str = "voice_room_plugin_timers";
 /// 0 is closed, 1 probing, 2 open.
 const BREAKER: &str = "voice_room_plugin_breaker_state";
-/// By component: 1 is the one that runs.
+/// By component and by the version that its manifest says: 1 is the one that runs.
 const VERSION: &str = "voice_room_plugin_version";
 const SWAPS: &str = "voice_room_plugin_swaps_total";
 const ROLLBACKS: &str = "voice_room_plugin_rollbacks_total";
@@ -42,6 +42,8 @@ const FACTS_DROPPED: &str = "voice_room_plugin_facts_dropped_total";
 const DEAD_LETTERS: &str = "voice_room_plugin_dead_letters_total";
 /// By reason: `invalid`, `too_many`.
 const ACTIONS_DROPPED: &str = "voice_room_plugin_actions_dropped_total";
+/// By capability: actions, amendments and topics.
+const NOT_GRANTED: &str = "voice_room_plugin_not_granted_total";
 const LOG_LINES_DROPPED: &str = "voice_room_plugin_log_lines_dropped_total";
 /// By name: what the plugin counts itself.
 const CUSTOM: &str = "voice_room_plugin_custom_total";
@@ -79,6 +81,8 @@ fn describe() {
     describe_counter!(DEAD_LETTERS, letters);
     let actions = "Actions of plugins that were not carried out, by reason";
     describe_counter!(ACTIONS_DROPPED, actions);
+    let grants = "What plugins wanted to do without a grant, by capability";
+    describe_counter!(NOT_GRANTED, grants);
     describe_counter!(
         LOG_LINES_DROPPED,
         "Log lines of a plugin that were too many"
@@ -96,6 +100,7 @@ pub(super) struct Meters {
     pub(super) actions_invalid: Counter,
     /// Actions beyond what one call may ask for.
     pub(super) actions_beyond: Counter,
+    not_granted: Vec<Counter>,
     /// Log lines that were too many.
     pub(super) log_dropped: Counter,
     /// Jobs that wait.
@@ -132,6 +137,9 @@ struct HookMeters {
     duration: Histogram,
 }
 
+/// A component, and its version in the words of its manifest.
+pub(super) type Named<'a> = (&'a str, &'a str);
+
 /// How a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -165,6 +173,10 @@ impl Meters {
             dropped: counter!(FACTS_DROPPED, "plugin" => name()),
             actions_invalid: actions("invalid"),
             actions_beyond: actions("too_many"),
+            not_granted: Capability::ALL
+                .iter()
+                .map(|capability| not_granted(plugin, *capability))
+                .collect(),
             log_dropped: counter!(LOG_LINES_DROPPED, "plugin" => name()),
             queued: gauge!(QUEUED, "plugin" => name()),
             stored_bytes: gauge!(STORED_BYTES, "plugin" => name()),
@@ -213,12 +225,13 @@ impl Meters {
     }
 
     /// The version that runs.
-    pub(super) fn version(&self, old: Option<&str>, new: &str) {
-        let gauge = |component: &str| {
+    pub(super) fn version(&self, old: Option<Named<'_>>, new: Named<'_>) {
+        let gauge = |(component, version): Named<'_>| {
             gauge!(
                 VERSION,
                 "plugin" => self.plugin.clone(),
-                "component" => component.to_owned()
+                "component" => component.to_owned(),
+                "version" => version.to_owned()
             )
         };
         if let Some(old) = old {
@@ -246,6 +259,13 @@ impl Meters {
         }
     }
 
+    /// Counts actions, amendments and topics that the plugin lacks a grant for.
+    pub(super) fn not_granted(&self, capability: Capability, count: u64) {
+        if let Some(counter) = self.not_granted.get(capability as usize) {
+            counter.increment(count);
+        }
+    }
+
     /// Increments a counter of the plugin's own. Whether it has it.
     pub(super) fn count(&self, name: &str, by: u64) -> bool {
         let mut own = self.own.lock();
@@ -267,6 +287,14 @@ impl Meters {
         own.insert(name.to_owned(), counter);
         true
     }
+}
+
+fn not_granted(plugin: &str, capability: Capability) -> Counter {
+    counter!(
+        NOT_GRANTED,
+        "plugin" => plugin.to_owned(),
+        "capability" => capability.name()
+    )
 }
 
 impl HookMeters {

@@ -17,9 +17,10 @@ use super::{
     files::{self, Contents},
     host::Identity,
     instance::Template,
-    lane::{Common, Held, Lane},
+    lane::{Common, Held, Lane, Told},
     limits, load,
-    meters::Meters,
+    manifest::Manifest,
+    meters::{Meters, Named},
     throttle::Throttle,
 };
 use crate::{
@@ -77,6 +78,12 @@ struct Counts {
 pub struct PluginStatus {
     /// In the configuration.
     pub name: String,
+    /// Its own name, as its manifest says.
+    pub manifest_name: String,
+    /// Its own version, as its manifest says.
+    pub version: String,
+    /// What it is for, if its manifest says that.
+    pub description: Option<String>,
     /// The component's content, as `sha256:…`.
     pub component: String,
     /// The version of the contract that the component was built against.
@@ -149,8 +156,18 @@ impl Version {
         config: &PluginConfig,
         common: &Common,
     ) -> Result<(Arc<Self>, Vec<Held>), String> {
+        let reading = tokio::task::spawn_blocking({
+            let config = config.clone();
+            // First, so that a change in between is found later rather than never.
+            move || (files::of_manifest(&config), load::granted(&config))
+        });
+        let (manifest, granted) = reading
+            .await
+            .map_err(|error| format!("has a manifest that cannot be read: {error}"))?;
+        let granted = granted?;
         let identity = Arc::new(Identity {
             name: Arc::clone(&common.name),
+            granted: Arc::new(granted),
             settings: config.settings.to_string(),
             space: Arc::clone(&common.space),
             limits: store::Limits {
@@ -164,12 +181,9 @@ impl Version {
         });
         let compiling = tokio::task::spawn_blocking({
             let (engine, config) = (Arc::clone(engine), config.clone());
-            move || {
-                let manifest = files::of_manifest(&config);
-                load::template(&engine, &config, identity).map(|template| (template, manifest))
-            }
+            move || load::template(&engine, &config, identity)
         });
-        let (template, manifest) = compiling
+        let template = compiling
             .await
             .map_err(|error| format!("cannot be compiled: {error}"))??;
         let template = Arc::new(template);
@@ -184,7 +198,8 @@ impl Version {
                 .instantiate()
                 .await
                 .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&registered, template.has(Hook::OnCommand))?;
+            let granted = &template.identity.granted;
+            load::check_commands(&registered, granted, template.has(Hook::OnCommand))?;
             commands = Some(registered);
             held.push(match config.isolation {
                 Isolation::Live => Held::Live(instance),
@@ -208,6 +223,14 @@ impl Version {
 
     pub(super) fn component(&self) -> &str {
         &self.template.component
+    }
+
+    fn named(&self) -> Named<'_> {
+        (self.component(), &self.manifest().version)
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.template.identity.granted.manifest
     }
 }
 
@@ -234,7 +257,7 @@ impl Place {
         let (version, held) = Version::prepare(engine, config, &common).await?;
         common.meters.stored(&common.space);
         common.meters.breaker(BreakerState::Closed);
-        common.meters.version(None, version.component());
+        common.meters.version(None, version.named());
         let lane = |held| Lane::new(Arc::clone(&common), Arc::clone(&version.template), held);
         let lanes: Vec<_> = held.into_iter().map(lane).collect();
         tracing::info!(
@@ -317,7 +340,7 @@ impl Place {
         let old = self.current.swap(Arc::clone(version));
         self.common
             .meters
-            .version(Some(old.component()), version.component());
+            .version(Some(old.named()), version.named());
         let mut counts = self.counts.lock();
         counts.swaps += 1;
         counts.refused = None;
@@ -374,6 +397,9 @@ impl Place {
         let space = &self.common.space;
         PluginStatus {
             name: self.name().to_string(),
+            manifest_name: version.manifest().name.clone(),
+            version: version.manifest().version.clone(),
+            description: version.manifest().description.clone(),
             component: version.component().to_owned(),
             contract: template.contract.clone(),
             isolation: match version.config.isolation {
@@ -413,8 +439,14 @@ impl Place {
                 at: now,
             };
             let input = Arc::new(Input::Fact(fact));
-            let told = self.lane(&timer.room).is_some_and(|lane| lane.tell(&input));
-            if !told {
+            let told = self.lane(&timer.room).map(|lane| {
+                let told = lane.tell(&input);
+                if told == Told::Begins {
+                    Lane::begin_all(vec![Arc::clone(lane)]);
+                }
+                told
+            });
+            if matches!(told, None | Some(Told::Refused)) {
                 let space = Arc::clone(&self.common.space);
                 tokio::spawn(async move {
                     tokio::time::sleep(TIMER_PAUSE).await;

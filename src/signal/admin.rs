@@ -86,7 +86,7 @@ async fn reload(State(state): State<HttpState>, Path(name): Path<String>) -> Res
             let message = error.to_string();
             no(StatusCode::NOT_FOUND, "PLUGIN_NOT_FOUND", &message)
         }
-        Err(SwapError::Unusable(problem)) => unusable(&[problem], Vec::new()),
+        Err(SwapError::Unusable(problem)) => unusable(&[problem], &[]),
     }
 }
 
@@ -104,10 +104,10 @@ async fn reload_all(State(state): State<HttpState>) -> Response {
     if problems.is_empty() {
         return Json(json!({ "reloaded": reloaded })).into_response();
     }
-    unusable(&problems, reloaded)
+    unusable(&problems, &reloaded)
 }
 
-fn unusable(problems: &[PluginProblem], reloaded: Vec<Value>) -> Response {
+fn unusable(problems: &[PluginProblem], reloaded: &[Value]) -> Response {
     let sentences: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let failed: Vec<_> = problems
         .iter()

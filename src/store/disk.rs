@@ -20,7 +20,10 @@ use super::{
     outbox::{Outbox, Rows},
     timers::{TimerName, Timing},
 };
-use crate::model::{RoomId, UnixMs};
+use crate::{
+    model::{RoomId, UnixMs},
+    telemetry::STORE_WRITE_ERRORS,
+};
 
 /// Values by owner and key.
 pub(super) const KEYS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("keys");
@@ -260,6 +263,6 @@ fn database_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
 }
 
 pub(super) fn report(path: &Path, error: &(dyn std::error::Error + 'static)) {
-    metrics::counter!("voice_room_store_write_errors_total").increment(1);
+    metrics::counter!(STORE_WRITE_ERRORS).increment(1);
     tracing::error!(file = %path.display(), error, "cannot write, trying again");
 }

@@ -77,6 +77,9 @@ describe('GET /admin/plugins', () => {
     assert.equal(guest.name, 'guest');
     assert.match(guest.component, HASH);
     assert.match(guest.contract, /^0\.\d+\.\d+$/);
+    assert.deepEqual([guest.manifestName, seats.manifestName], ['fixture', 'seats']);
+    assert.match(seats.version, /^\d+\.\d+\.\d+$/);
+    assert.equal(typeof seats.description, 'string');
     assert.equal(seats.name, 'seats');
     assert.equal(seats.breaker, 'closed');
     assert.equal(seats.isolation, 'live');

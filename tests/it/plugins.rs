@@ -10,10 +10,13 @@
 )]
 
 mod calls;
+mod grants;
+mod inspecting;
 mod lanes;
 mod loading;
 mod misbehaving;
 mod rig;
 mod standard;
 mod storing;
+mod versions;
 mod watching;
