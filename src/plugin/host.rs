@@ -100,6 +100,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(identity: Arc<Identity>, memory_limit: usize) -> Self {
         let printed = Printed::default();
+        let meters = Arc::clone(&identity.meters);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits::RESOURCES);
         Self {
@@ -108,6 +109,7 @@ impl State {
                 used: 0,
                 limit: memory_limit,
                 refused: false,
+                meters,
             },
             call: Call::new(None, UnixMs(0), Duration::ZERO),
             wasi: wasi::empty(&printed),
@@ -153,6 +155,13 @@ pub(super) struct Memory {
     limit: usize,
     /// Whether the guest has asked for more than it gets.
     pub(super) refused: bool,
+    meters: Arc<Meters>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.meters.shrunk(self.used);
+    }
 }
 
 impl ResourceLimiter for Memory {
@@ -167,6 +176,7 @@ impl ResourceLimiter for Memory {
             self.refused = true;
             return Ok(false);
         }
+        self.meters.grown(used - self.used);
         self.used = used;
         Ok(true)
     }
@@ -416,15 +426,20 @@ mod tests {
 
     #[test]
     fn memories_are_counted_together_and_refused_over_the_limit() {
+        let meters = Arc::new(Meters::new("test"));
         let mut memory = Memory {
             used: 0,
             limit: 100,
             refused: false,
+            meters: Arc::clone(&meters),
         };
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.refused);
         assert!(!memory.memory_growing(60, 61, None).unwrap());
         assert!(memory.refused);
+        assert_eq!(meters.memory(), 100);
+        drop(memory);
+        assert_eq!(meters.memory(), 0, "an instance gives all of it back");
     }
 }

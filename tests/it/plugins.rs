@@ -19,3 +19,4 @@ mod rig;
 mod standard;
 mod storing;
 mod versions;
+mod watching;
