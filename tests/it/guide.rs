@@ -91,12 +91,14 @@ impl Reader {
 
     fn bash(&self, script: &str) -> Command {
         let program = Path::new(env!("CARGO_BIN_EXE_voice-room"));
-        let path = std::env::var("PATH").unwrap_or_default();
+        let programs = program.parent().unwrap().display();
         let mut bash = Command::new("bash");
-        bash.args(["-c", script])
+        bash.args(["-c", &format!("PATH={programs}:$PATH\n{script}")])
             .current_dir(&self.dir)
-            .env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
-            .env("VOICE_ROOM_SERVER__LISTEN", format!("127.0.0.1:{}", self.port))
+            .env(
+                "VOICE_ROOM_SERVER__LISTEN",
+                format!("127.0.0.1:{}", self.port),
+            )
             // The reader has only what is in the project.
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_BUILD_TARGET")
@@ -126,7 +128,10 @@ impl Reader {
         self.output = fs::read_to_string(&log).unwrap();
         assert_eq!(ended, Some(status), "{commands}\n{}", self.output);
         let session = fs::read_to_string(&self.session).unwrap();
-        let dir = session.lines().rev().find_map(|line| line.strip_prefix("cd "));
+        let dir = session
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("cd "));
         self.dir = PathBuf::from(dir.expect("a folder"));
     }
 
@@ -190,9 +195,18 @@ fn blocks_are_told_apart_by_what_they_say() {
     assert_eq!(
         blocks(guide),
         [
-            Block::Commands { text: "ls\n".to_owned(), status: 0 },
-            Block::Commands { text: "x\n".to_owned(), status: 1 },
-            Block::File { name: "a.mjs".to_owned(), text: "y\n".to_owned() },
+            Block::Commands {
+                text: "ls\n".to_owned(),
+                status: 0
+            },
+            Block::Commands {
+                text: "x\n".to_owned(),
+                status: 1
+            },
+            Block::File {
+                name: "a.mjs".to_owned(),
+                text: "y\n".to_owned()
+            },
         ]
     );
 }
