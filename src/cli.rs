@@ -23,7 +23,15 @@ Exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage or configura
 
 const ENDING: &str = "\
 SIGTERM or Ctrl-C stops the server: clients are told, what is in memory is written,
-and it ends within server.shutdown_limit_ms. A second signal ends it at once.";
+and it ends within server.shutdown_limit_ms. A second signal ends it at once.
+
+SIGHUP has it read the configuration again, from the same file, environment and
+flags. What plugins are given changes at once, while people talk: component,
+manifest, settings, grants, limits and policies. Whatever else differs is named in
+the log and needs a restart. With mistakes in it, nothing changes.
+
+A plugin is also loaded anew when its component or manifest changes on disk (unless
+its configuration says watch = false), and by POST /admin/plugins/NAME/reload.";
 
 /// Voice rooms whose rules are sandboxed WebAssembly plugins.
 #[derive(Debug, Parser)]

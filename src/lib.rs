@@ -18,4 +18,6 @@ pub mod room;
 
 pub mod signal;
 
+pub mod reload;
+
 pub mod server;

@@ -23,6 +23,7 @@ mod breaker;
 mod call;
 mod compat;
 mod engine;
+mod files;
 mod host;
 mod inspect;
 mod instance;
@@ -45,11 +46,13 @@ mod swap;
 mod throttle;
 mod trace;
 mod wasi;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{BuildHasher, RandomState},
+    io,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -57,6 +60,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
 pub use breaker::BreakerState;
 pub use call::{
@@ -65,13 +69,14 @@ pub use call::{
 };
 pub use inspect::{Import, Inspection, inspect};
 pub use manifest::Manifest;
-pub use place::{PluginStatus, Stored};
+pub use place::{CallFailure, PluginStatus, RefusedVersion, Stored};
 pub use swap::{Reloaded, SwapError};
+pub use watch::Watching;
 
 use crate::{
     config::{OnFailure, PluginConfig, RecordingConfig},
     model::{DecisionId, Hook, Refusal, RoomId},
-    store::Store,
+    store::{self, Store},
 };
 use engine::Engine;
 use instance::{Answer, Failure};
@@ -183,6 +188,9 @@ struct Shared {
     stage: Arc<Stage>,
     /// One swap at a time.
     swapping: tokio::sync::Mutex<()>,
+    /// Whoever watches files is to look at them.
+    look: Arc<Notify>,
+    store: Store,
 }
 
 impl PluginHost {
@@ -210,7 +218,7 @@ impl PluginHost {
             recording: Recording::new(store.recordings_dir(), recording),
         });
         let Some(first) = plugins.first() else {
-            return Ok(Self::new(Vec::new(), BTreeMap::new(), stage));
+            return Ok(Self::new(Vec::new(), BTreeMap::new(), stage, store));
         };
         let instances = plugins.iter().map(instances_of).sum();
         let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
@@ -244,18 +252,25 @@ impl PluginHost {
         if !problems.is_empty() {
             return Err(LoadError { problems });
         }
-        let host = Self::new(loaded, commands, stage);
+        let host = Self::new(loaded, commands, stage, store);
         host.supervise();
         Ok(host)
     }
 
-    fn new(plugins: Vec<Arc<Place>>, commands: BTreeMap<String, usize>, stage: Arc<Stage>) -> Self {
+    fn new(
+        plugins: Vec<Arc<Place>>,
+        commands: BTreeMap<String, usize>,
+        stage: Arc<Stage>,
+        store: &Store,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 plugins,
                 commands: ArcSwap::from_pointee(commands),
                 stage,
                 swapping: tokio::sync::Mutex::new(()),
+                look: Arc::default(),
+                store: store.clone(),
             }),
         }
     }
@@ -373,6 +388,18 @@ impl PluginHost {
     #[must_use]
     pub fn has_command(&self, name: &str) -> bool {
         self.shared.commands.load().contains_key(name)
+    }
+
+    /// Facts that plugins did not take, oldest first, from a position on that an earlier page
+    /// has given; 0 is the beginning.
+    ///
+    /// # Errors
+    ///
+    /// If their file cannot be read.
+    pub async fn dead_letters(&self, after: u64, limit: usize) -> io::Result<store::Page> {
+        let store = self.shared.store.clone();
+        let reading = tokio::task::spawn_blocking(move || store.dead_letters(after, limit));
+        reading.await.map_err(io::Error::other)?
     }
 
     /// Waits until all plugins have been told all facts, at most for the limit; then no

@@ -148,6 +148,7 @@ impl State {
         conditions: Conditions,
     ) -> Self {
         let printed = Printed::default();
+        let meters = Arc::clone(&identity.meters);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits::RESOURCES);
         Self {
@@ -156,6 +157,7 @@ impl State {
                 used: 0,
                 limit: memory_limit,
                 refused: false,
+                meters,
             },
             call: Call::new(None, UnixMs(0), Duration::ZERO),
             wasi: wasi::empty(&printed, conditions.random),
@@ -206,6 +208,13 @@ pub(super) struct Memory {
     limit: usize,
     /// Whether the guest has asked for more than it gets.
     pub(super) refused: bool,
+    meters: Arc<Meters>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.meters.shrunk(self.used);
+    }
 }
 
 impl ResourceLimiter for Memory {
@@ -220,6 +229,7 @@ impl ResourceLimiter for Memory {
             self.refused = true;
             return Ok(false);
         }
+        self.meters.grown(used - self.used);
         self.used = used;
         Ok(true)
     }
@@ -469,15 +479,20 @@ mod tests {
 
     #[test]
     fn memories_are_counted_together_and_refused_over_the_limit() {
+        let meters = Arc::new(Meters::new("test"));
         let mut memory = Memory {
             used: 0,
             limit: 100,
             refused: false,
+            meters: Arc::clone(&meters),
         };
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.refused);
         assert!(!memory.memory_growing(60, 61, None).unwrap());
         assert!(memory.refused);
+        assert_eq!(meters.memory(), 100);
+        drop(memory);
+        assert_eq!(meters.memory(), 0, "an instance gives all of it back");
     }
 }

@@ -114,8 +114,11 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
         ));
     }
     if let Some(problem) = problem {
-        let dropped = (asked - checked.len()) as u64 - withheld.values().sum::<u64>();
-        from.meters.actions_dropped.increment(dropped);
+        let withheld = withheld.values().sum::<u64>();
+        let dropped = (asked - checked.len()) as u64 - withheld;
+        let beyond = asked.saturating_sub(limits::ACTIONS) as u64;
+        from.meters.actions_beyond.increment(beyond);
+        from.meters.actions_invalid.increment(dropped - beyond);
         if from.complaints.allow() {
             let plugin = &*from.name;
             tracing::warn!(plugin, dropped, problem, "actions of a plugin are dropped");

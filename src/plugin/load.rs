@@ -4,12 +4,12 @@ mod cost;
 
 use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc};
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::{
     compat::{self, Standing},
     engine::Engine,
+    files,
     host::{Identity, printable},
     instance::{About, Template},
     lift, limits,
@@ -116,7 +116,7 @@ fn template(
         );
     }
     let about = About {
-        component: digest(&bytes),
+        component: files::digest(&bytes),
         contract: surface.contract().unwrap_or(WIT_VERSION).to_owned(),
     };
     Template::new(Arc::clone(engine), &component, about, identity, config)
@@ -132,15 +132,6 @@ pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String
 /// What is left when all names are right.
 pub(super) fn does_not_fit(error: &wasmtime::Error) -> String {
     format!("does not fit this server: {error:#}")
-}
-
-/// The name of a component's content.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 fn open(path: &Path) -> Result<std::fs::File, String> {

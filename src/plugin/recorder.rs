@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use self::files::Files;
 use super::{
     call::Action,
+    meters::RECORDING_DROPPED,
     record::{CallLine, InstanceLine, Line},
     throttle::Throttle,
     trace::weight,
@@ -75,7 +76,7 @@ impl Recorder {
         let shared = Arc::new(Shared {
             waiting: AtomicUsize::new(0),
             living: Mutex::default(),
-            dropped: counter!("voice_room_plugin_recording_dropped_total"),
+            dropped: counter!(RECORDING_DROPPED),
             complaints: Throttle::new(COMPLAINTS),
         });
         let (sender, queue) = sync_channel(QUEUE);

@@ -25,7 +25,7 @@ use super::{
     host::{Identity, printable},
     instance::{Failure, Instance, Template},
     load,
-    meters::Meters,
+    meters::{Meters, SHADOW_CALLS, SHADOW_LEFT_OUT},
     offline::Called,
     record::{CallLine, Outcome},
     replay::Side,
@@ -193,7 +193,7 @@ impl Score {
         let hook = |hook: &Hook| {
             let calls = |agrees: &'static str| {
                 counter!(
-                    "voice_room_plugin_shadow_calls_total",
+                    SHADOW_CALLS,
                     "plugin" => plugin.to_owned(),
                     "hook" => hook.name(),
                     "agrees" => agrees
@@ -211,7 +211,7 @@ impl Score {
             differing: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
             left_out_total: counter!(
-                "voice_room_plugin_shadow_calls_left_out_total",
+                SHADOW_LEFT_OUT,
                 "plugin" => plugin.to_owned()
             ),
             gap: AtomicBool::new(false),

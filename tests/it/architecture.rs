@@ -16,11 +16,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plugin", &["store", "config", "telemetry", "model"]),
     ("media", &["config", "telemetry", "model"]),
     ("room", &["plugin", "media", "config", "telemetry", "model"]),
-    ("signal", &["room", "media", "config", "telemetry", "model"]),
+    (
+        "signal",
+        &["room", "plugin", "media", "config", "telemetry", "model"],
+    ),
+    ("reload", &["plugin", "config", "model"]),
     (
         "server",
         &[
             "signal",
+            "reload",
             "room",
             "plugin",
             "media",
@@ -38,6 +43,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("wasmtime", "plugin"),
     ("socketioxide::", "signal"),
     ("redb::", "store"),
+    ("notify::", "plugin"),
     ("std::env", "config"),
 ];
 

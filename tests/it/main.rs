@@ -8,6 +8,8 @@ mod command_line;
 #[cfg(test)]
 mod dtls;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;

@@ -23,3 +23,4 @@ mod shadow;
 mod standard;
 mod storing;
 mod versions;
+mod watching;

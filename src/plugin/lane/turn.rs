@@ -41,10 +41,11 @@ impl Turn {
     /// instance goes with it.
     pub(super) async fn run(mut self, input: Arc<Input>) -> (Self, Result<Output, Failure>) {
         let breaker = &self.lane.common.breaker;
-        if breaker.state() != BreakerState::Closed
-            && let Admission::Refused(until) = breaker.admit(Instant::now())
-        {
-            return (self, Err(Failure::Open(until)));
+        if breaker.state() != BreakerState::Closed {
+            if let Admission::Refused(until) = breaker.admit(Instant::now()) {
+                return (self, Err(Failure::Open(until)));
+            }
+            self.lane.common.meters.breaker(breaker.state());
         }
         let result = match self.held.take() {
             Some(Held::Live(mut instance)) => {
