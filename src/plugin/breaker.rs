@@ -276,11 +276,32 @@ mod tests {
     }
 
     #[test]
-    fn another_version_begins_anew() {
+    fn another_version_begins_anew_and_does_not_answer_for_the_one_before() {
         let start = Instant::now();
         let breaker = opened(start);
         breaker.reset(CONFIG, 1);
         assert_eq!(breaker.admit(start), Admission::Call);
+        for _ in 0..10 {
+            assert_eq!(breaker.failed(start, 0, false), Effect::None);
+        }
         assert_eq!(breaker.failures_of_version(), 0);
+        assert_eq!(breaker.failed(start, 1, false), Effect::None);
+        assert_eq!(breaker.failures_of_version(), 1);
+    }
+
+    #[test]
+    fn tries_of_the_same_call_do_not_open_it_but_fail_a_probe() {
+        let start = Instant::now();
+        let breaker = Breaker::new(CONFIG);
+        for _ in 0..10 {
+            assert_eq!(breaker.failed(start, 0, true), Effect::None);
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert_eq!(breaker.failures_of_version(), 10);
+        let breaker = opened(start);
+        let until = start + seconds(5);
+        assert_eq!(breaker.admit(until), Admission::Call);
+        let effect = breaker.failed(until, 0, true);
+        assert_eq!(effect, Effect::Opened(seconds(10)));
     }
 }

@@ -165,6 +165,10 @@ impl Lane {
     pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
         let mut state = self.state.lock();
         self.version.store(version);
+        if matches!(state.slot, Slot::Down) && !state.stopped {
+            // The turn that waits is about to wake: questions may wait for it.
+            state.slot = Slot::Running;
+        }
         let old = match &mut state.slot {
             Slot::Ready(ready) => Some(std::mem::replace(ready, held)),
             Slot::Empty | Slot::Running | Slot::Down => state.successor.replace(held),
@@ -283,9 +287,7 @@ impl Lane {
 
     fn count_failure(&self, version: &Template, again: bool) {
         let common = &self.common;
-        let effect = common
-            .breaker
-            .failed(Instant::now(), version.number, again);
+        let effect = common.breaker.failed(Instant::now(), version.number, again);
         if let Effect::Opened(wait) = effect {
             let plugin = &*common.name;
             tracing::error!(

@@ -9,10 +9,16 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod breaker;
 mod calls;
+mod contract;
+mod isolation;
 mod lanes;
 mod loading;
 mod misbehaving;
 mod rig;
 mod standard;
 mod storing;
+mod swapping;
+mod timers;
+mod watch;
