@@ -12,6 +12,8 @@
 mod breaker;
 mod calls;
 mod contract;
+mod hooks;
+mod hostile;
 mod isolation;
 mod lanes;
 mod loading;

@@ -52,7 +52,11 @@ impl House {
                     rooms.carry_out(room, plugin, actions);
                 }
             },
-            move |room| counter.upgrade().map_or(0, |rooms| rooms.participants(room)),
+            move |room| {
+                counter
+                    .upgrade()
+                    .map_or(0, |rooms| rooms.participants(room))
+            },
         );
         let mourner = rooms.clone();
         tokio::spawn(async move {

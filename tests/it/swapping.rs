@@ -39,7 +39,8 @@ const PACE: Duration = Duration::from_millis(20);
 
 /// A version of the fixture, which has every hook and allows all.
 fn version(number: usize) -> PluginConfig {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins-test/fixture-plugin.wasm");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins-test/fixture-plugin.wasm");
     PluginConfig {
         instances: 2,
         memory_limit: 16 << 20,
@@ -113,7 +114,10 @@ async fn a_thousand_swaps_cost_no_packet_and_no_produce() {
     let produced = produces.await.unwrap();
 
     let (without, with) = (calm.missing(), swapped.missing() - calm.missing());
-    assert!(with <= without, "{with} packets lost, and {without} in peace");
+    assert!(
+        with <= without,
+        "{with} packets lost, and {without} in peace"
+    );
     assert!(produced >= 50, "only {produced} produces");
     assert!(grown < 50, "{grown} MiB more in {SWAPS_OF_ROUND} swaps");
     let [status] = &house.plugins.status()[..] else {

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use voice_room::{
     config::{BreakerConfig, HookPolicies, OnFailure, PluginConfig},
-    model::{Hook, Refusal, UserId},
-    plugin::{ConsumeCall, Fact, PLUGIN_FAILED},
+    model::{Hook, Refusal},
+    plugin::{Fact, PLUGIN_FAILED},
 };
 
 use super::{
+    hooks,
     rig::{self, LIMIT, Rig, fixture},
     watch::{calls, eventually},
 };
@@ -32,16 +33,6 @@ fn ill(name: &str, hook: &str, behaviour: &str) -> PluginConfig {
     }
 }
 
-fn consume(room: &str) -> ConsumeCall {
-    ConsumeCall {
-        room: rig::room(room),
-        participant: rig::participant(1),
-        producer: rig::producer(),
-        owner: UserId(2),
-        at: voice_room::model::UnixMs::now(),
-    }
-}
-
 #[tokio::test]
 async fn a_decision_that_fails_is_answered_by_the_contract_of_its_hook() {
     let deciding = [Hook::BeforeJoin, Hook::BeforeProduce, Hook::BeforeConsume];
@@ -57,7 +48,7 @@ async fn a_decision_that_fails_is_answered_by_the_contract_of_its_hook() {
                 .before_produce(rig::produce("a", 1))
                 .await
                 .map(drop),
-            rig.host.before_consume(consume("a")).await,
+            rig.host.before_consume(hooks::consume("a")).await,
         ];
         for (hook, verdict) in deciding.into_iter().zip(verdicts) {
             if hook == allowed {
