@@ -18,14 +18,17 @@
 
 mod breaker;
 mod call;
+mod compat;
 mod engine;
 mod host;
+mod inspect;
 mod instance;
 mod lane;
 mod lift;
 mod limits;
 mod load;
 mod lower;
+mod manifest;
 mod meters;
 mod place;
 mod queue;
@@ -51,6 +54,8 @@ pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
     ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
+pub use inspect::{Import, Inspection, inspect};
+pub use manifest::Manifest;
 pub use place::{PluginStatus, Stored};
 pub use swap::{Reloaded, SwapError};
 

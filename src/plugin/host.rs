@@ -15,12 +15,14 @@ use wasmtime::{
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    limits,
+    compat, limits,
+    manifest::{self, Granted},
     meters::Meters,
     throttle::Throttle,
     wasi::{self, Printed},
 };
 use crate::{
+    config::Capability,
     model::{RoomId, UnixMs},
     store::{self, IncrementError, KeyError, PublishError, Space, Staged, TimerError},
 };
@@ -48,6 +50,8 @@ use wit::voice_room::plugin::{events, key_value, log, metrics, settings, timers,
 /// What all instances of one version of a plugin share.
 pub(super) struct Identity {
     pub(super) name: Arc<str>,
+    /// What it may do.
+    pub(super) granted: Arc<Granted>,
     /// The settings as JSON text.
     pub(super) settings: String,
     pub(super) space: Arc<Space>,
@@ -58,6 +62,27 @@ pub(super) struct Identity {
     pub(super) complaints: Arc<Throttle>,
     /// Limits lines that the plugin logs.
     pub(super) lines: Arc<Throttle>,
+}
+
+impl Identity {
+    /// Counts what the plugin has asked for in vain and, at a bounded rate, says why.
+    pub(super) fn withhold(
+        &self,
+        capability: Capability,
+        count: u64,
+        why: impl FnOnce() -> String,
+    ) {
+        self.meters.not_granted(capability, count);
+        if self.complaints.allow() {
+            let (plugin, capability, why) = (&*self.name, capability.name(), why());
+            tracing::warn!(
+                plugin,
+                capability,
+                why,
+                "a plugin asks for what it is not granted: dropped"
+            );
+        }
+    }
 }
 
 /// What an instance holds on the server's side.
@@ -168,6 +193,7 @@ impl WasiView for State {
 /// Makes everything that a guest may import available to it.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wit::Plugin::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    compat::link(linker)?;
     wasi::link(linker)
 }
 
@@ -336,6 +362,12 @@ impl From<KeyError> for key_value::Error {
 impl events::Host for State {
     fn publish(&mut self, topic: String, payload: String) -> Result<(), events::Error> {
         let Self { identity, call, .. } = self;
+        if manifest::is_topic(&topic) && !identity.granted.has_topic(&topic) {
+            identity.withhold(Capability::Publish, 1, || {
+                format!("the topic `{topic}` is not among the `topics` of its manifest")
+            });
+            return Err(events::Error::NotGranted);
+        }
         let room = call.room.as_ref().map_or("", RoomId::as_str);
         Ok(call
             .staged

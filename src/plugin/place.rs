@@ -77,6 +77,8 @@ struct Counts {
 pub struct PluginStatus {
     /// In the configuration.
     pub name: String,
+    /// The plugin's own version, as its manifest says.
+    pub version: String,
     /// The component's content, as `sha256:…`.
     pub component: String,
     /// The version of the contract that the component was built against.
@@ -121,8 +123,16 @@ impl Version {
         config: &PluginConfig,
         common: &Common,
     ) -> Result<(Arc<Self>, Vec<Held>), String> {
+        let reading = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || load::granted(&config)
+        });
+        let granted = reading
+            .await
+            .map_err(|error| format!("has a manifest that cannot be read: {error}"))??;
         let identity = Arc::new(Identity {
             name: Arc::clone(&common.name),
+            granted: Arc::new(granted),
             settings: config.settings.to_string(),
             space: Arc::clone(&common.space),
             limits: store::Limits {
@@ -153,7 +163,8 @@ impl Version {
                 .instantiate()
                 .await
                 .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&registered, template.has(Hook::OnCommand))?;
+            let granted = &template.identity.granted;
+            load::check_commands(&registered, granted, template.has(Hook::OnCommand))?;
             commands = Some(registered);
             held.push(match config.isolation {
                 Isolation::Live => Held::Live(instance),
@@ -335,6 +346,7 @@ impl Place {
         let space = &self.common.space;
         PluginStatus {
             name: self.name().to_string(),
+            version: template.identity.granted.manifest.version.clone(),
             component: version.component().to_owned(),
             contract: template.contract.clone(),
             isolation: match version.config.isolation {

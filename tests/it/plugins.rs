@@ -12,8 +12,10 @@
 mod breaker;
 mod calls;
 mod contract;
+mod grants;
 mod hooks;
 mod hostile;
+mod inspecting;
 mod isolation;
 mod lanes;
 mod loading;
@@ -23,4 +25,5 @@ mod standard;
 mod storing;
 mod swapping;
 mod timers;
+mod versions;
 mod watch;
