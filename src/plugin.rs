@@ -59,6 +59,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
@@ -186,8 +187,8 @@ struct Shared {
     /// Which plugin answers which command.
     commands: ArcSwap<BTreeMap<String, usize>>,
     stage: Arc<Stage>,
-    /// One swap at a time.
-    swapping: tokio::sync::Mutex<()>,
+    /// Held while a version takes over, so that no two plugins come by the same command.
+    installing: Mutex<()>,
     /// Whoever watches files is to look at them.
     look: Arc<Notify>,
     store: Store,
@@ -268,7 +269,7 @@ impl PluginHost {
                 plugins,
                 commands: ArcSwap::from_pointee(commands),
                 stage,
-                swapping: tokio::sync::Mutex::new(()),
+                installing: Mutex::new(()),
                 look: Arc::default(),
                 store: store.clone(),
             }),
@@ -277,7 +278,8 @@ impl PluginHost {
 
     /// Says how plugins reach the rooms, once, before the first call: where actions go, and
     /// how many participants a room has. The closures must not block: the next call of the
-    /// same lane waits for them.
+    /// same lane waits for them. From then on timers are told, so it must be called within
+    /// the runtime.
     pub fn connect(
         &self,
         carry_out: impl Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync + 'static,
@@ -286,6 +288,10 @@ impl PluginHost {
         let rooms: (CarryOut, Participants) = (Box::new(carry_out), Box::new(participants));
         if self.shared.stage.rooms.set(rooms).is_err() {
             tracing::error!("where actions go has been said before; that stands");
+            return;
+        }
+        for plugin in &self.shared.plugins {
+            plugin.begin_timers();
         }
     }
 

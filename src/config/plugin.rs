@@ -208,6 +208,15 @@ impl HookPolicies {
         self
     }
 
+    /// With another time budget of one hook.
+    #[must_use]
+    pub fn time_budget_of(mut self, hook: Hook, budget: Duration) -> Self {
+        if let Some(policy) = self.0.get_mut(hook as usize) {
+            policy.time_budget = budget;
+        }
+        self
+    }
+
     /// With one time budget for all hooks.
     #[must_use]
     pub fn time_budget(mut self, budget: Duration) -> Self {

@@ -1,7 +1,10 @@
 //! One component, compiled, and its live instances: one call in, one checked output.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,6 +47,9 @@ pub(super) const WALL_BUDGETS: u32 = 4;
 /// The most that a guest is charged between two pauses, which are a tick or two apart: also
 /// where it is in the middle of filling its memory, which cannot be interrupted.
 const LONGEST_SLICE: Duration = TICK.saturating_mul(4);
+
+/// How often an instance is made anew whose `init` another one has interfered with.
+const STARTS: usize = 8;
 
 /// Most characters of a trap's description in the log.
 const TRAP_TEXT: usize = 2000;
@@ -93,6 +99,8 @@ pub(super) enum Failure {
     Open(Instant),
     #[error("other instances keep changing the keys that it compares")]
     Conflict,
+    #[error("its new version does not answer this any more")]
+    Gone,
     #[error("the server stops")]
     Stopped,
 }
@@ -110,6 +118,7 @@ impl Failure {
             | Self::NotSaved
             | Self::Open(_)
             | Self::Conflict
+            | Self::Gone
             | Self::Stopped => Outcome::Unanswered,
         }
     }
@@ -216,6 +225,8 @@ pub(super) struct About {
 
 /// A compiled component with its limits: what instances are made from.
 pub(super) struct Template {
+    /// Tells it from all others.
+    pub(super) number: u64,
     pub(super) identity: Arc<Identity>,
     /// The component's content, as `sha256:…`.
     pub(super) component: String,
@@ -244,7 +255,9 @@ impl Template {
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             identity,
             component: about.component,
             contract: about.contract,
@@ -280,7 +293,15 @@ impl Template {
 
     /// A fresh instance that has been initialised, and the commands that it answers.
     pub(super) async fn instantiate(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let making = self.make();
+        let making = async {
+            for _ in 1..STARTS {
+                match self.make().await {
+                    Err(Failure::Conflict) => {}
+                    made => return made,
+                }
+            }
+            self.make().await
+        };
         match tokio::time::timeout(self.patience(Hook::Init), making).await {
             Ok(made) => made,
             Err(_) => Err(Failure::TimedOut),

@@ -79,6 +79,10 @@ pub(super) const QUEUE: usize = 4096;
 /// Of those, how many may be questions, whose askers wait.
 pub(super) const QUEUED_QUESTIONS: usize = 1024;
 
+/// How many jobs may wait for a timer to find a place among them. So a plugin all of whose
+/// timers are due at once goes on answering questions, and loses no facts.
+pub(super) const QUEUED_TIMERS: usize = 1024;
+
 /// Key-value storage and publishing.
 pub(super) const STORE: store::Limits = store::Limits {
     // A room id may have 512 bytes, and plugins make keys of it.

@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::RwLock;
 
 use super::{
     COMPLAINTS, PLUGIN_FAILED, Stage,
@@ -35,8 +36,8 @@ const PROBATION_FAILURES: u32 = 3;
 /// Timers that are handed out at once.
 const TIMERS: usize = 256;
 
-/// The wait before a timer is told that found its lane full.
-const TIMER_PAUSE: Duration = Duration::from_secs(1);
+/// The wait before timers are told that found their lane full.
+const TIMER_PAUSE: Duration = Duration::from_millis(250);
 
 /// Which lane a room is served by, out of a number of them.
 pub(super) type LaneOf = Arc<dyn Fn(&RoomId, usize) -> usize + Send + Sync>;
@@ -51,6 +52,8 @@ pub(super) struct Place {
     /// What ran before, for as long as the current version is on probation.
     previous: Mutex<Option<Arc<Version>>>,
     counts: Mutex<Counts>,
+    /// One swap at a time.
+    pub(super) swapping: tokio::sync::Mutex<()>,
 }
 
 /// A component with the configuration that it runs under.
@@ -237,9 +240,13 @@ impl Place {
             store: store.clone(),
             failing: Arc::default(),
             last_failure: Mutex::default(),
+            recovered: Arc::default(),
+            contended: RwLock::new(()),
         });
         let (version, held) = Version::prepare(engine, config, &common).await?;
         common.meters.stored(&common.space);
+        let number = version.template.number;
+        common.breaker.reset(config.breaker, number);
         common.meters.breaker(BreakerState::Closed);
         common.meters.version(None, version.named());
         let lane = |held| Lane::new(Arc::clone(&common), Arc::clone(&version.template), held);
@@ -261,9 +268,14 @@ impl Place {
             current: ArcSwap::new(version),
             previous: Mutex::new(None),
             counts: Mutex::default(),
+            swapping: tokio::sync::Mutex::default(),
         });
-        tokio::spawn(run_timers(Arc::downgrade(&place)));
         Ok(place)
+    }
+
+    /// Has timers told from now on, those that were due earlier at once.
+    pub(super) fn begin_timers(self: &Arc<Self>) {
+        tokio::spawn(run_timers(Arc::downgrade(self)));
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -316,11 +328,12 @@ impl Place {
 
     /// Has another version take over, lane by lane: what runs ends on the old one.
     pub(super) fn install(&self, version: &Arc<Version>, held: Vec<Held>, rollback: bool) {
-        self.common.breaker.reset(version.config.breaker);
-        self.common.meters.breaker(BreakerState::Closed);
+        let number = version.template.number;
+        self.common.breaker.reset(version.config.breaker, number);
         for (lane, held) in self.lanes.iter().zip(held) {
             lane.swap(Arc::clone(&version.template), held);
         }
+        Lane::recovered(&self.common);
         let old = self.current.swap(Arc::clone(version));
         self.common
             .meters
@@ -414,8 +427,10 @@ impl Place {
         }
     }
 
+    /// Tells timers that are due, as many as there is place for; the others in a while.
     fn tell_due(&self) {
         let now = UnixMs::now();
+        let (mut begin, mut refused) = (Vec::new(), Vec::new());
         for timer in self.common.space.due(now, TIMERS) {
             let fact = Fact::Timer {
                 room: self.common.stage.view(&timer.room),
@@ -424,20 +439,23 @@ impl Place {
                 at: now,
             };
             let input = Arc::new(Input::Fact(fact));
-            let told = self.lane(&timer.room).map(|lane| {
-                let told = lane.tell(&input);
-                if told == Told::Begins {
-                    Lane::begin_all(vec![Arc::clone(lane)]);
-                }
-                told
-            });
-            if matches!(told, None | Some(Told::Refused)) {
-                let space = Arc::clone(&self.common.space);
-                tokio::spawn(async move {
-                    tokio::time::sleep(TIMER_PAUSE).await;
-                    space.release_timer(&timer.room, &timer.key, timer.due);
-                });
+            let lane = self.lane(&timer.room);
+            match lane.map_or(Told::Refused, |lane| lane.tell(&input)) {
+                Told::Queued => {}
+                Told::Begins => begin.extend(lane.map(Arc::clone)),
+                Told::Refused => refused.push(timer),
             }
+        }
+        Lane::begin_all(begin);
+        if !refused.is_empty() {
+            let space = Arc::downgrade(&self.common.space);
+            tokio::spawn(async move {
+                tokio::time::sleep(TIMER_PAUSE).await;
+                let Some(space) = space.upgrade() else { return };
+                for timer in refused {
+                    space.release_timer(&timer.room, &timer.key, timer.due);
+                }
+            });
         }
     }
 }

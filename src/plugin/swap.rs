@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     PluginHost, PluginProblem, PluginStatus, Shared,
     files::Contents,
+    lane::Held,
     place::{Place, Version},
 };
 use crate::config::PluginConfig;
@@ -106,7 +107,7 @@ impl PluginHost {
         config: Option<&PluginConfig>,
     ) -> Result<Reloaded, SwapError> {
         let began = Instant::now();
-        let _alone = self.shared.swapping.lock().await;
+        let _alone = place.swapping.lock().await;
         let current = place.version();
         let config = config.unwrap_or(&current.config);
         let unusable = |problem: String| {
@@ -114,13 +115,12 @@ impl PluginHost {
             SwapError::Unusable(config.problem(problem))
         };
         let (version, held) = place.prepare(config).await.map_err(unusable)?;
-        let commands = self.shared.commands_with(place, &version).map_err(|all| {
+        let previous = current.component().to_owned();
+        let installed = self.shared.install(place, &version, held, false);
+        installed.map_err(|all| {
             let all: Vec<_> = all.into_iter().map(|one| one.problem).collect();
             unusable(all.join("; "))
         })?;
-        let previous = current.component().to_owned();
-        place.install(&version, held, false);
-        self.shared.commands.store(Arc::new(commands));
         // It may have files elsewhere.
         self.shared.look.notify_one();
         let took = began.elapsed();
@@ -166,8 +166,23 @@ impl Shared {
         commands_of(&versions)
     }
 
+    /// Has another version of a plugin take over, unless one of its commands is taken.
+    fn install(
+        &self,
+        place: &Arc<Place>,
+        version: &Arc<Version>,
+        held: Vec<Held>,
+        rollback: bool,
+    ) -> Result<(), Vec<PluginProblem>> {
+        let _alone = self.installing.lock();
+        let commands = self.commands_with(place, version)?;
+        place.install(version, held, rollback);
+        self.commands.store(Arc::new(commands));
+        Ok(())
+    }
+
     async fn roll_back(&self, place: &Arc<Place>) {
-        let _alone = self.swapping.lock().await;
+        let _alone = place.swapping.lock().await;
         // Looked at again: it may have been replaced in the meantime.
         let Some(previous) = place.to_roll_back() else {
             return;
@@ -186,16 +201,17 @@ impl Shared {
                 }
             }
         }
-        let Ok(commands) = self.commands_with(place, &previous) else {
-            return;
-        };
-        let back = previous.component().to_owned();
-        place.install(&previous, held, true);
-        self.commands.store(Arc::new(commands));
-        tracing::error!(
-            plugin = %place.name(), failed, component = back,
-            "a new version failed right after its swap: the one before is back"
-        );
+        let (plugin, back) = (place.name(), previous.component());
+        match self.install(place, &previous, held, true) {
+            Ok(()) => tracing::error!(
+                %plugin, failed, component = back,
+                "a new version failed right after its swap: the one before is back"
+            ),
+            Err(problems) => tracing::error!(
+                %plugin, ?problems,
+                "the version before does not fit any more: the new one stays"
+            ),
+        }
     }
 }
 

@@ -15,3 +15,5 @@ mod peer;
 mod plugins;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod swapping;

@@ -19,6 +19,8 @@ use voice_room::{
     store::Store,
 };
 
+use super::watch;
+
 /// One generous limit for everything that is awaited.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
@@ -101,6 +103,7 @@ impl Rig {
 
     pub(super) async fn load_in(dir: TempDir, plugins: &[PluginConfig]) -> Result<Self, LoadError> {
         keep_compiled_code(&dir);
+        watch::count();
         let store = Store::open(dir.path()).unwrap();
         let host = PluginHost::load(plugins, &store).await?;
         let carried = Carried::default();
