@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     fields,
-    nouns::{Codec, Participant, Producer, Room, Source, Speaker, UnixMs},
+    nouns::{Codec, Participant, Producer, Room, Source, Speaker, UnixMs, UserId},
     outcome::Refusal,
 };
 
@@ -15,6 +15,40 @@ pub struct BeforeJoin {
     pub room: Room,
     /// The newcomer.
     pub participant: Participant,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// The first participant has entered a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnRoomOpened {
+    /// Counting the first participant.
+    pub room: Room,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A room has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnRoomClosed {
+    /// Which had this id; nobody is in it.
+    pub room: Room,
+    /// `empty`, `shutdown`, `worker_died`, …
+    pub reason: String,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A timer of the plugin is due; see [`timers`](crate::timers).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnTimer {
+    /// To which the timer belongs. `participants` is 0 where the room is not open.
+    pub room: Room,
+    /// Under which it was set.
+    pub key: String,
+    /// When it was due. After a restart of the server that may be long ago; a repeating
+    /// timer is then called once for all the times that were missed.
+    pub due: UnixMs,
     /// Now.
     pub at: UnixMs,
 }
@@ -65,6 +99,21 @@ pub struct BeforeProduce {
     pub source: Source,
     /// How it would be encoded.
     pub codec: Codec,
+    /// Now.
+    pub at: UnixMs,
+}
+
+/// A participant asks to receive a producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeforeConsume {
+    /// Where.
+    pub room: Room,
+    /// Who asks.
+    pub participant: Participant,
+    /// What they would hear.
+    pub producer: Producer,
+    /// Who sends it.
+    pub owner: UserId,
     /// Now.
     pub at: UnixMs,
 }
@@ -136,6 +185,8 @@ pub struct OnCommand {
     /// What the client sent: a JSON object as text, already known to name this room. See
     /// [`OnCommand::payload`].
     pub payload_json: String,
+    /// Whom the payload's `userId` names, if they are in the room.
+    pub target: Option<Participant>,
     /// Now.
     pub at: UnixMs,
 }

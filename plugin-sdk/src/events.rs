@@ -16,6 +16,8 @@ pub enum Error {
     InvalidPayload(String),
     /// The call is over its number of events, which is this.
     QuotaExceeded(u32),
+    /// The plugin's manifest does not list the topic, or the server does not grant it.
+    NotGranted,
 }
 
 impl fmt::Display for Error {
@@ -28,6 +30,9 @@ impl fmt::Display for Error {
             Self::QuotaExceeded(limit) => {
                 write!(f, "events: one call may publish {limit} events")
             }
+            Self::NotGranted => f.write_str(
+                "events: the topic is not among `topics` of the plugin's manifest, or not granted",
+            ),
         }
     }
 }
@@ -42,11 +47,13 @@ impl From<Error> for Failure {
 
 /// Publishes an event when the hook returns; not at all if the hook fails.
 ///
-/// Topics are 1 to 128 characters of `a-z 0-9 . _ -`, for example `billing.started`.
+/// Topics are 1 to 128 characters of `a-z 0-9 . _ -`, for example `billing.started`, and
+/// must be among `topics` of the plugin's manifest.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidTopic`], [`Error::InvalidPayload`], [`Error::QuotaExceeded`].
+/// [`Error::InvalidTopic`], [`Error::InvalidPayload`], [`Error::QuotaExceeded`],
+/// [`Error::NotGranted`].
 pub fn publish(topic: &str, payload: impl Serialize) -> Result<(), Error> {
     let payload = serde_json::to_string(&payload)
         .map_err(|error| Error::InvalidPayload(error.to_string()))?;

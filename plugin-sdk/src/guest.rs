@@ -11,11 +11,15 @@ pub(crate) mod imports;
 
 use std::{cell::RefCell, marker::PhantomData, thread::LocalKey};
 
-use bindings::voice_room::plugin::types as wit;
+use bindings::{
+    before_produce::exports::voice_room::plugin::before_produce as produce,
+    voice_room::plugin::types as wit,
+};
 
 use crate::{
-    BeforeJoin, BeforeProduce, Denial, DescribeRoom, Failure, OnCommand, OnFirstRtp, OnJoin,
-    OnLeave, OnNewProducer, OnProducerClosed, Plugin, Settings, Speaker, SpeakerChanged, log,
+    Amendment, BeforeConsume, BeforeJoin, BeforeProduce, Denial, DescribeRoom, Failure, OnCommand,
+    OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened,
+    OnTimer, Plugin, ProduceDecision, Settings, Speaker, SpeakerChanged, log,
 };
 
 /// A plugin that `register_plugin!` gave a place to live in.
@@ -75,15 +79,41 @@ macro_rules! hooks {
 
 hooks! {
     before_join(BeforeJoin { room, participant }) -> wit::Decision, convert::decision;
+    on_room_opened(OnRoomOpened { room }) -> Vec<wit::Action>, informed;
     on_join(OnJoin { room, participant }) -> Vec<wit::Action>, informed;
     describe_room(DescribeRoom { room, participant }) -> Option<String>, described;
     on_leave(OnLeave { room, participant, reason }) -> Vec<wit::Action>, informed;
-    before_produce(BeforeProduce { room, participant, source, codec }) -> wit::Decision,
+    before_produce(BeforeProduce { room, participant, source, codec })
+        -> produce::Decision, produced;
+    before_consume(BeforeConsume { room, participant, producer, owner }) -> wit::Decision,
         convert::decision;
     on_new_producer(OnNewProducer { room, participant, producer }) -> Vec<wit::Action>, informed;
     on_first_rtp(OnFirstRtp { room, participant, producer }) -> Vec<wit::Action>, informed;
     on_producer_closed(OnProducerClosed { room, participant, producer, reason, first_rtp_at })
         -> Vec<wit::Action>, informed;
+    on_timer(OnTimer { room, key, due }) -> Vec<wit::Action>, informed;
+    on_room_closed(OnRoomClosed { room, reason }) -> (), std::convert::identity;
+}
+
+fn produced(decision: ProduceDecision) -> Result<produce::Decision, Failure> {
+    match decision {
+        Ok(permit) => {
+            let (amendment, actions) = permit.into_parts()?;
+            Ok(produce::Decision {
+                verdict: wit::Verdict::Allow,
+                amendment: (amendment != Amendment::default()).then(|| amendment.into()),
+                actions: convert::actions(actions)?,
+            })
+        }
+        Err(denial) => {
+            let wit::Decision { verdict, actions } = convert::decision(Err(denial))?;
+            Ok(produce::Decision {
+                verdict,
+                amendment: None,
+                actions,
+            })
+        }
+    }
 }
 
 fn informed(outcome: crate::Outcome) -> Result<Vec<wit::Action>, Failure> {
@@ -129,6 +159,7 @@ impl<P: Registered> bindings::on_command::exports::voice_room::plugin::on_comman
             participant: wit.participant.into(),
             command: wit.command,
             payload_json: wit.payload,
+            target: wit.target.map(Into::into),
             at: wit.at,
         };
         call::<P, _>(|plugin| match plugin.on_command(&argument) {

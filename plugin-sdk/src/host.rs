@@ -3,10 +3,12 @@
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::host::{
-    increment, kv_delete, kv_get, kv_list, kv_set, log, publish, settings,
+    increment, kv_compare_and_set, kv_delete, kv_get, kv_increment, kv_list, kv_set,
+    kv_set_expiring, log, publish, settings, timer_cancel, timer_set,
 };
 
 #[cfg(target_family = "wasm")]
 pub(crate) use crate::guest::imports::{
-    increment, kv_delete, kv_get, kv_list, kv_set, log, publish, settings,
+    increment, kv_compare_and_set, kv_delete, kv_get, kv_increment, kv_list, kv_set,
+    kv_set_expiring, log, publish, settings, timer_cancel, timer_set,
 };

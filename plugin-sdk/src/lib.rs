@@ -38,7 +38,8 @@
 //!
 //! ```
 //! use voice_room_plugin_sdk::{
-//!     BeforeProduce, Decision, InitError, Plugin, Settings, allow, refuse, register_plugin,
+//!     BeforeProduce, InitError, Plugin, ProduceDecision, Settings, allow, refuse,
+//!     register_plugin,
 //! };
 //!
 //! struct QuietHours;
@@ -48,7 +49,7 @@
 //!         Ok(Self)
 //!     }
 //!
-//!     fn before_produce(&mut self, call: &BeforeProduce) -> Decision {
+//!     fn before_produce(&mut self, call: &BeforeProduce) -> ProduceDecision {
 //!         let hour = call.at / 3_600_000 % 24;
 //!         if hour >= 22 { refuse("QUIET_HOURS", "Quiet hours: come back tomorrow") } else { allow() }
 //!     }
@@ -128,11 +129,11 @@
 //! drives a plugin through a scene, and time passes only when the test says so.
 //!
 //! ```
-//! # use voice_room_plugin_sdk::{BeforeProduce, Decision, InitError, Plugin, Settings, allow, refuse};
+//! # use voice_room_plugin_sdk::{BeforeProduce, InitError, Plugin, ProduceDecision, Settings, allow, refuse};
 //! # struct QuietHours;
 //! # impl Plugin for QuietHours {
 //! #     fn init(_: Settings) -> Result<Self, InitError> { Ok(Self) }
-//! #     fn before_produce(&mut self, call: &BeforeProduce) -> Decision {
+//! #     fn before_produce(&mut self, call: &BeforeProduce) -> ProduceDecision {
 //! #         if call.at / 3_600_000 % 24 >= 22 { refuse("QUIET_HOURS", "Quiet hours") } else { allow() }
 //! #     }
 //! # }
@@ -144,7 +145,7 @@
 //! let mut answers = Vec::new();
 //! for _ in 0..24 {
 //!     answers.push(stage.produce(&alice, Source::Mic).is_ok());
-//!     stage.advance(3_600_000);
+//!     stage.advance(3_600_000).unwrap();
 //! }
 //! assert_eq!(answers.iter().filter(|&&may| !may).count(), 2, "from ten to midnight");
 //! ```
@@ -221,7 +222,7 @@
 //! [`log`] writes into the server's log, [`kv`] stores, [`events`] publishes to the outside,
 //! [`metrics`] counts, and [`Settings`] reads the configuration. All of it is bounded for
 //! each call and for each plugin. Time is in the arguments of each call, so that recorded
-//! calls can be replayed. [`Roster`] remembers who is in each room.
+//! calls can be replayed.
 //!
 //! The contract itself, for plugins in other languages, is `wit/plugin.wit` in this crate.
 
@@ -235,12 +236,13 @@ pub mod log;
 pub mod metrics;
 mod nouns;
 mod outcome;
+mod permit;
 mod plugin;
 mod register;
-mod roster;
 mod settings;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod timers;
 
 #[cfg(target_family = "wasm")]
 mod guest;
@@ -253,13 +255,13 @@ pub mod __guest {
 
 pub use action::{Action, Actions, Target};
 pub use call::{
-    BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer,
-    OnProducerClosed, SpeakerChanged,
+    BeforeConsume, BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave,
+    OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer, SpeakerChanged,
 };
 pub use nouns::{Codec, Participant, Producer, Room, Source, Speaker, UnixMs, User, UserId};
 pub use outcome::{Answer, Decision, Denial, Failure, Outcome, Refusal, Reply, allow, refuse};
+pub use permit::{Amendment, Permit, ProduceDecision};
 pub use plugin::Plugin;
-pub use roster::{Presence, Roster};
 pub use settings::{InitError, Settings};
 
 /// The example of the project's first page is held to this crate.

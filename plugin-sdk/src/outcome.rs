@@ -9,7 +9,10 @@ use crate::action::Actions;
 
 /// What a deciding hook returns: `Ok` allows, [`Denial::Refused`] refuses,
 /// [`Denial::Failed`] leaves the decision to the server's failure policy.
-pub type Decision = Result<Actions, Denial>;
+///
+/// `before_produce` has more to say than [`Actions`] when it allows: see
+/// [`ProduceDecision`](crate::ProduceDecision).
+pub type Decision<T = Actions> = Result<T, Denial>;
 
 /// What an informing hook returns.
 pub type Outcome = Result<Actions, Failure>;
@@ -22,8 +25,8 @@ pub type Answer = Result<Reply, Denial>;
 /// # Errors
 ///
 /// None: it is a [`Decision`] so that hooks can end with `allow()`.
-pub const fn allow() -> Decision {
-    Ok(Actions::new())
+pub fn allow<T: Default>() -> Decision<T> {
+    Ok(T::default())
 }
 
 /// Refuses with a code and a sentence; see [`Refusal`] for refusals that say more.

@@ -5,10 +5,12 @@ use serde_json::Value;
 use crate::{
     action::Actions,
     call::{
-        BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave,
-        OnNewProducer, OnProducerClosed, SpeakerChanged,
+        BeforeConsume, BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin,
+        OnLeave, OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer,
+        SpeakerChanged,
     },
     outcome::{Answer, Decision, Failure, Outcome, Refusal, allow},
+    permit::ProduceDecision,
     settings::{InitError, Settings},
 };
 
@@ -47,6 +49,16 @@ pub trait Plugin: Sized {
         allow()
     }
 
+    /// The first participant has entered a room: the first call about it, after the
+    /// [`before_join`](Plugin::before_join) of that participant.
+    ///
+    /// # Errors
+    ///
+    /// With a [`Failure`] if the plugin cannot do its work.
+    fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
+        Ok(Actions::new())
+    }
+
     /// A participant has entered.
     ///
     /// # Errors
@@ -75,12 +87,22 @@ pub trait Plugin: Sized {
         Ok(Actions::new())
     }
 
-    /// A participant asks to send audio. May refuse.
+    /// A participant asks to send audio. May refuse, and may say how the producer begins:
+    /// see [`Permit`](crate::Permit).
     ///
     /// # Errors
     ///
     /// With a [`Refusal`] to deny it, with a [`Failure`] if it cannot be decided.
-    fn before_produce(&mut self, call: &BeforeProduce) -> Decision {
+    fn before_produce(&mut self, call: &BeforeProduce) -> ProduceDecision {
+        allow()
+    }
+
+    /// A participant asks to receive a producer. May refuse.
+    ///
+    /// # Errors
+    ///
+    /// With a [`Refusal`] to deny it, with a [`Failure`] if it cannot be decided.
+    fn before_consume(&mut self, call: &BeforeConsume) -> Decision {
         allow()
     }
 
@@ -120,6 +142,27 @@ pub trait Plugin: Sized {
     /// With a [`Failure`] if the plugin cannot do its work.
     fn speaker_changed(&mut self, call: &SpeakerChanged) -> Outcome {
         Ok(Actions::new())
+    }
+
+    /// A timer that the plugin has set with [`timers`](crate::timers) is due. It is gone (a
+    /// repeating one: moved on) once this has returned.
+    ///
+    /// # Errors
+    ///
+    /// With a [`Failure`] if the plugin cannot do its work; by default the timer then comes
+    /// again.
+    fn on_timer(&mut self, call: &OnTimer) -> Outcome {
+        Ok(Actions::new())
+    }
+
+    /// A room has ended: the last call about it, except for timers. There is nobody left
+    /// for actions to be about. A room that ends because the server was killed is not told of.
+    ///
+    /// # Errors
+    ///
+    /// With a [`Failure`] if the plugin cannot do its work.
+    fn on_room_closed(&mut self, call: &OnRoomClosed) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// A client event named in [`commands`](Plugin::commands).

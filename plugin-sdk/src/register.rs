@@ -20,8 +20,9 @@
 macro_rules! register_plugin {
     ($plugin:ty) => {
         $crate::register_plugin!(
-            $plugin: before_join, on_join, describe_room, on_leave, before_produce,
-            on_new_producer, on_first_rtp, on_producer_closed, speaker_changed, on_command
+            $plugin: before_join, on_room_opened, on_join, describe_room, on_leave,
+            before_produce, before_consume, on_new_producer, on_first_rtp, on_producer_closed,
+            speaker_changed, on_timer, on_room_closed, on_command
         );
     };
     ($plugin:ty: $($hook:ident),+ $(,)?) => {
@@ -77,13 +78,17 @@ macro_rules! export_hook {
 
 export_hook! {
     before_join export_before_join;
+    on_room_opened export_on_room_opened;
     on_join export_on_join;
     describe_room export_describe_room;
     on_leave export_on_leave;
     before_produce export_before_produce;
+    before_consume export_before_consume;
     on_new_producer export_on_new_producer;
     on_first_rtp export_on_first_rtp;
     on_producer_closed export_on_producer_closed;
     speaker_changed export_speaker_changed;
+    on_timer export_on_timer;
+    on_room_closed export_on_room_closed;
     on_command export_on_command;
 }

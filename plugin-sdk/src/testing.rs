@@ -7,8 +7,10 @@
 pub(crate) mod host;
 mod stage;
 
-pub use host::{LogLine, Published, counter, keys, log_lines, published, reset, set_settings};
-pub use stage::{Joined, Produced, Stage};
+pub use host::{
+    LogLine, Published, Timer, counter, keys, log_lines, published, reset, set_settings, timers,
+};
+pub use stage::{Fired, Joined, Produced, Stage};
 
 #[cfg(test)]
 mod tests;

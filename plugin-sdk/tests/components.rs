@@ -85,7 +85,7 @@ fn shape(example: &str) -> Shape {
 fn interfaces(names: &[&str]) -> Vec<String> {
     names
         .iter()
-        .map(|name| format!("voice-room:plugin/{name}@0.1.0"))
+        .map(|name| format!("voice-room:plugin/{name}@0.2.0"))
         .collect()
 }
 
@@ -102,6 +102,7 @@ fn a_plugin_that_lists_no_hooks_exports_them_all() {
     assert_eq!(
         shape("bystander").exports,
         interfaces(&[
+            "before-consume",
             "before-join",
             "before-produce",
             "describe-room",
@@ -112,6 +113,9 @@ fn a_plugin_that_lists_no_hooks_exports_them_all() {
             "on-leave",
             "on-new-producer",
             "on-producer-closed",
+            "on-room-closed",
+            "on-room-opened",
+            "on-timer",
             "speaker-changed",
         ])
     );
@@ -119,7 +123,15 @@ fn a_plugin_that_lists_no_hooks_exports_them_all() {
 
 #[test]
 fn a_component_imports_nothing_but_the_contract_and_wasi() {
-    let offered = interfaces(&["events", "key-value", "log", "metrics", "settings", "types"]);
+    let offered = interfaces(&[
+        "events",
+        "key-value",
+        "log",
+        "metrics",
+        "settings",
+        "timers",
+        "types",
+    ]);
     let imports = shape("bystander").imports;
     assert!(
         imports.contains(&offered[2]),

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::bindings::voice_room::plugin::types as wit;
 use crate::{
-    Action, Actions, Codec, Decision, Denial, Failure, Participant, Producer, Refusal, Room,
-    Source, Target, User,
+    Action, Actions, Amendment, Codec, Decision, Denial, Failure, Participant, Producer, Refusal,
+    Room, Source, Target, User,
 };
 
 impl From<wit::Room> for Room {
@@ -103,6 +103,16 @@ impl From<Action> for wit::Action {
             Action::Unmute(target) => Self::Unmute(target.into()),
             Action::Close(target) => Self::Close(target.into()),
             Action::Kick { user_id, reason } => Self::Kick(wit::KickUser { user_id, reason }),
+        }
+    }
+}
+
+impl From<Amendment> for wit::Amendment {
+    fn from(amendment: Amendment) -> Self {
+        Self {
+            muted: amendment.muted,
+            priority: amendment.priority,
+            attach: amendment.attach.as_ref().map(Value::to_string),
         }
     }
 }

@@ -4,12 +4,18 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use serde_json::Value;
 
-use crate::{events, kv, log::Level};
+use crate::{UnixMs, events, kv, log::Level, timers};
 
 /// Longest key, in bytes: long enough for the id of any room.
 const KEY_BYTES: u32 = 1024;
 /// Longest value, in bytes.
 const VALUE_BYTES: u32 = 64 * 1024;
+/// Longest delay and period of a timer.
+const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+/// Shortest period of a timer.
+const PERIOD_MS: u64 = 1_000;
+/// When time begins, until a test lets it pass.
+const START: UnixMs = 1_700_000_000_000;
 
 /// An event that a plugin has published.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +35,68 @@ pub struct LogLine {
     pub message: String,
 }
 
-#[derive(Default)]
-struct Host {
-    settings: Option<String>,
-    stored: BTreeMap<String, Vec<u8>>,
+/// A timer that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// To which it belongs.
+    pub room_id: String,
+    /// Under which it was set.
+    pub key: String,
+    /// When it is due.
+    pub due: UnixMs,
+    /// Its period in milliseconds, if it repeats.
+    pub every_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stored {
+    value: Vec<u8>,
+    expires_at: Option<UnixMs>,
+}
+
+/// What a call changes and, if it fails, has not changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    stored: BTreeMap<String, Stored>,
+    timers: BTreeMap<(String, String), Timer>,
     published: Vec<Published>,
+}
+
+#[derive(Clone)]
+pub(super) struct Host {
+    now: UnixMs,
+    /// Of the call that runs, if one does.
+    room_id: Option<String>,
+    settings: Option<String>,
+    kept: Kept,
     log: Vec<LogLine>,
     counters: BTreeMap<String, u64>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            now: START,
+            room_id: None,
+            settings: None,
+            kept: Kept::default(),
+            log: Vec::new(),
+            counters: BTreeMap::new(),
+        }
+    }
+}
+
+impl Host {
+    fn get(&self, key: &str) -> Option<&Stored> {
+        let stored = self.kept.stored.get(key);
+        stored.filter(|stored| stored.expires_at.is_none_or(|end| end > self.now))
+    }
+
+    fn put(&mut self, key: &str, value: &[u8], expires_at: Option<UnixMs>) {
+        let value = value.to_owned();
+        let stored = Stored { value, expires_at };
+        self.kept.stored.insert(key.to_owned(), stored);
+    }
 }
 
 thread_local! {
@@ -56,16 +117,27 @@ pub fn set_settings(settings: &Value) {
     with(|host| host.settings = Some(settings.to_string()));
 }
 
-/// Every key of the plugin's storage; read values with [`kv::get`].
+/// Every key of the plugin's storage that has not expired; read values with [`kv::get`].
 #[must_use]
 pub fn keys() -> Vec<String> {
-    with(|host| host.stored.keys().cloned().collect())
+    with(|host| {
+        let keys = host.kept.stored.keys();
+        keys.filter(|key| host.get(key).is_some())
+            .cloned()
+            .collect()
+    })
+}
+
+/// The timers that are set, by room and key.
+#[must_use]
+pub fn timers() -> Vec<Timer> {
+    with(|host| host.kept.timers.values().cloned().collect())
 }
 
 /// What has been published so far.
 #[must_use]
 pub fn published() -> Vec<Published> {
-    with(|host| host.published.clone())
+    with(|host| host.kept.published.clone())
 }
 
 /// What has been logged so far.
@@ -80,20 +152,68 @@ pub fn counter(name: &str) -> u64 {
     with(|host| host.counters.get(name).copied().unwrap_or(0))
 }
 
-/// Calls a hook as the server does: if it fails, what it wrote and published is undone.
-pub(super) fn transaction<T, E>(
-    hook: impl FnOnce() -> Result<T, E>,
-    failed: impl FnOnce(&E) -> bool,
-) -> Result<T, E> {
-    let (stored, published) = with(|host| (host.stored.clone(), host.published.len()));
-    let result = hook();
-    if result.as_ref().is_err_and(failed) {
-        with(|host| {
-            host.stored = stored;
-            host.published.truncate(published);
-        });
-    }
-    result
+pub(super) fn now() -> UnixMs {
+    with(|host| host.now)
+}
+
+pub(super) fn set_now(now: UnixMs) {
+    with(|host| host.now = now);
+}
+
+pub(super) fn set_room(room_id: Option<&str>) {
+    with(|host| host.room_id = room_id.map(str::to_owned));
+}
+
+pub(super) fn kept() -> Kept {
+    with(|host| host.kept.clone())
+}
+
+/// All that the host knows, for taking back what a call has done.
+pub(super) fn snapshot() -> Host {
+    with(|host| host.clone())
+}
+
+pub(super) fn restore(snapshot: Host) {
+    with(|host| *host = snapshot);
+}
+
+pub(super) fn set_kept(kept: Kept) {
+    with(|host| host.kept = kept);
+}
+
+/// The timer that is due next, if one is due by then.
+pub(super) fn next_timer(by: UnixMs) -> Option<Timer> {
+    with(|host| {
+        let due = host.kept.timers.values().filter(|timer| timer.due <= by);
+        due.min_by_key(|timer| timer.due).cloned()
+    })
+}
+
+/// Ends a timer's turn: it is gone, or waits for its next period after now, unless the call
+/// that it brought about has set it anew.
+pub(super) fn timer_done(done: &Timer) {
+    with(|host| {
+        let id = (done.room_id.clone(), done.key.clone());
+        if host.kept.timers.get(&id) != Some(done) {
+            return;
+        }
+        match done.every_ms {
+            Some(every) => {
+                let missed = host.now.saturating_sub(done.due) / every.max(1);
+                let due = done.due.saturating_add(every.saturating_mul(missed + 1));
+                host.kept.timers.insert(
+                    id,
+                    Timer {
+                        due,
+                        ..done.clone()
+                    },
+                );
+            }
+            None => {
+                host.kept.timers.remove(&id);
+            }
+        }
+    });
 }
 
 pub(crate) fn settings() -> String {
@@ -116,23 +236,77 @@ fn check_key(key: &str) -> Result<(), kv::Error> {
     Ok(())
 }
 
+fn check_value(value: &[u8]) -> Result<(), kv::Error> {
+    if value.len() > VALUE_BYTES as usize {
+        return Err(kv::Error::ValueTooLarge(VALUE_BYTES));
+    }
+    Ok(())
+}
+
 pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
     check_key(key)?;
-    Ok(with(|host| host.stored.get(key).cloned()))
+    Ok(with(|host| {
+        host.get(key).map(|stored| stored.value.clone())
+    }))
 }
 
 pub(crate) fn kv_set(key: &str, value: &[u8]) -> Result<(), kv::Error> {
     check_key(key)?;
-    if value.len() > VALUE_BYTES as usize {
-        return Err(kv::Error::ValueTooLarge(VALUE_BYTES));
-    }
-    with(|host| host.stored.insert(key.to_owned(), value.to_owned()));
+    check_value(value)?;
+    with(|host| host.put(key, value, None));
     Ok(())
+}
+
+pub(crate) fn kv_set_expiring(key: &str, value: &[u8], ttl_ms: u64) -> Result<(), kv::Error> {
+    check_key(key)?;
+    check_value(value)?;
+    with(|host| host.put(key, value, Some(host.now.saturating_add(ttl_ms))));
+    Ok(())
+}
+
+pub(crate) fn kv_compare_and_set(
+    key: &str,
+    expected: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<bool, kv::Error> {
+    check_key(key)?;
+    value.map_or(Ok(()), check_value)?;
+    Ok(with(|host| {
+        if host.get(key).map(|stored| stored.value.as_slice()) != expected {
+            return false;
+        }
+        match value {
+            Some(value) => host.put(key, value, None),
+            None => {
+                host.kept.stored.remove(key);
+            }
+        }
+        true
+    }))
+}
+
+pub(crate) fn kv_increment(key: &str, by: i64) -> Result<i64, kv::Error> {
+    check_key(key)?;
+    with(|host| {
+        let (number, expires_at) = match host.get(key) {
+            Some(stored) => {
+                let text = str::from_utf8(&stored.value).ok();
+                let number = text.and_then(|text| text.parse::<i64>().ok());
+                let not_a_number = || kv::Error::NotANumber(key.to_owned());
+                (number.ok_or_else(not_a_number)?, stored.expires_at)
+            }
+            None => (0, None),
+        };
+        let sum = number.checked_add(by);
+        let sum = sum.ok_or_else(|| kv::Error::Overflow(key.to_owned()))?;
+        host.put(key, sum.to_string().as_bytes(), expires_at);
+        Ok(sum)
+    })
 }
 
 pub(crate) fn kv_delete(key: &str) -> Result<(), kv::Error> {
     check_key(key)?;
-    with(|host| host.stored.remove(key));
+    with(|host| host.kept.stored.remove(key));
     Ok(())
 }
 
@@ -141,11 +315,47 @@ pub(crate) fn kv_list(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<String>, kv::Error> {
-    Ok(with(|host| {
-        let keys = host.stored.keys().filter(|key| key.starts_with(prefix));
-        let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
-        keys.take(limit as usize).cloned().collect()
-    }))
+    let keys = keys().into_iter().filter(|key| key.starts_with(prefix));
+    let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
+    Ok(keys.take(limit as usize).collect())
+}
+
+pub(crate) fn timer_set(
+    key: &str,
+    after_ms: u64,
+    every_ms: Option<u64>,
+) -> Result<(), timers::Error> {
+    if key.is_empty() || key.len() > KEY_BYTES as usize {
+        return Err(timers::Error::InvalidKey(KEY_BYTES));
+    }
+    if after_ms > YEAR_MS {
+        let problem = format!("a delay of {after_ms} ms is longer than {YEAR_MS} ms");
+        return Err(timers::Error::InvalidDelay(problem));
+    }
+    if let Some(every_ms) = every_ms.filter(|every| !(PERIOD_MS..=YEAR_MS).contains(every)) {
+        let problem = format!("a period of {every_ms} ms is not {PERIOD_MS} to {YEAR_MS} ms");
+        return Err(timers::Error::InvalidDelay(problem));
+    }
+    with(|host| {
+        let room_id = host.room_id.clone().ok_or(timers::Error::NoRoom)?;
+        let id = (room_id.clone(), key.to_owned());
+        let timer = Timer {
+            room_id,
+            key: key.to_owned(),
+            due: host.now.saturating_add(after_ms),
+            every_ms,
+        };
+        host.kept.timers.insert(id, timer);
+        Ok(())
+    })
+}
+
+pub(crate) fn timer_cancel(key: &str) -> Result<(), timers::Error> {
+    with(|host| {
+        let room_id = host.room_id.clone().ok_or(timers::Error::NoRoom)?;
+        host.kept.timers.remove(&(room_id, key.to_owned()));
+        Ok(())
+    })
 }
 
 pub(crate) fn publish(topic: &str, payload: &str) -> Result<(), events::Error> {
@@ -156,7 +366,7 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Result<(), events::Error> {
     let payload = serde_json::from_str(payload)
         .map_err(|error| events::Error::InvalidPayload(error.to_string()))?;
     with(|host| {
-        host.published.push(Published {
+        host.kept.published.push(Published {
             topic: topic.to_owned(),
             payload,
         })

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Answer, Decision, Failure, InitError, OnCommand, Plugin, Reply, Settings, Source, User, allow,
-    events, kv, log, metrics,
+    Answer, Failure, InitError, OnCommand, Plugin, ProduceDecision, Reply, Settings, Source, User,
+    allow, events, kv, log, metrics,
 };
 
 struct Counting;
@@ -13,7 +13,7 @@ impl Plugin for Counting {
         Ok(Self)
     }
 
-    fn before_produce(&mut self, _call: &crate::BeforeProduce) -> Decision {
+    fn before_produce(&mut self, _call: &crate::BeforeProduce) -> ProduceDecision {
         metrics::increment("produced", 1);
         log::warn!("somebody speaks");
         allow()

@@ -27,7 +27,7 @@ fn a_session_starts_with_the_first_packet_and_stops_with_the_producer() {
 
     stage.first_rtp(&alice, &producer).unwrap();
     let started_at = stage.now();
-    stage.advance(1_500);
+    stage.advance(1_500).unwrap();
     stage.close(&alice, &producer, "closed").unwrap();
 
     let [started, stopped] = published().try_into().unwrap();

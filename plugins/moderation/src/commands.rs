@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use serde::Deserialize;
 use voice_room_plugin_sdk::{
-    Actions, Answer, Denial, OnCommand, Presence, Refusal, Target, UnixMs, UserId, kv, log, metrics,
+    Actions, Answer, Denial, OnCommand, Refusal, Target, UnixMs, UserId, kv, log, metrics,
 };
 
 use crate::{Moderation, Mutes, Origin, Rank, bans::Ban, notice};
@@ -62,9 +62,9 @@ impl Moderation {
         let answer = match call.command.as_str() {
             "moderation:ban" => self.ban(&measure),
             "moderation:unban" => self.unban(&measure),
-            "moderation:mute" => self.mute(&measure),
+            "moderation:mute" => mute(&measure),
             "moderation:unmute" => unmute(&measure),
-            "moderation:kick" => self.kick(&measure),
+            "moderation:kick" => kick(&measure),
             _ => Err(Refusal::from_message("Unknown event").into()),
         };
         if answer.is_ok() {
@@ -96,11 +96,9 @@ impl Moderation {
         let Some(rank) = self.rank_in(&call.room.id, asking)? else {
             return Err(Refusal::from_message("Not authorized").into());
         };
-        let outranked = match self.roster.find(&call.room, user_id) {
-            Presence::Present(user) => !self.ranks_at_least(user, rank),
-            Presence::Absent | Presence::Unknown => true,
-        };
-        if user_id == asking.id || !outranked {
+        let target = call.target.as_ref();
+        let untouchable = target.is_some_and(|target| self.ranks_at_least(&target.user, rank));
+        if user_id == asking.id || untouchable {
             return Err(Refusal::from_message("User cannot be moderated").into());
         }
         let seconds = seconds.filter(|_| call.command == "moderation:ban");
@@ -130,7 +128,7 @@ impl Moderation {
         };
         kv::set(&key, &ban)?;
         self.sweep_bans(&call.room, target, call.at)?;
-        if self.is_absent(measure) {
+        if call.target.is_none() {
             return Ok(Actions::new().into());
         }
         Ok(measure.notice("ban").then(measure.kick("Banned")).into())
@@ -145,34 +143,29 @@ impl Moderation {
         kv::delete(&key)?;
         Ok(measure.notice("unban").into())
     }
+}
 
-    fn mute(&self, measure: &Measure<'_>) -> Answer {
-        self.check_present(measure)?;
-        let mut mutes = Mutes::load(&measure.call.room.id)?;
-        if let Some(Origin::Manager(rank)) = mutes.origin(measure.target) {
-            check_may_lift(measure.rank, rank)?;
-        }
-        mutes.impose(measure.target, Origin::Manager(measure.rank));
-        mutes.save()?;
-        let mute = Actions::new().mute(Target::User(measure.target));
-        Ok(mute.then(measure.notice("mute")).into())
+fn mute(measure: &Measure<'_>) -> Answer {
+    check_present(measure)?;
+    let mut mutes = Mutes::load(&measure.call.room.id)?;
+    if let Some(Origin::Manager(rank)) = mutes.origin(measure.target) {
+        check_may_lift(measure.rank, rank)?;
     }
+    mutes.impose(measure.target, Origin::Manager(measure.rank));
+    mutes.save()?;
+    let mute = Actions::new().mute(Target::User(measure.target));
+    Ok(mute.then(measure.notice("mute")).into())
+}
 
-    fn kick(&self, measure: &Measure<'_>) -> Answer {
-        self.check_present(measure)?;
-        Ok(measure.notice("kick").then(measure.kick("Kicked")).into())
-    }
+fn kick(measure: &Measure<'_>) -> Answer {
+    check_present(measure)?;
+    Ok(measure.notice("kick").then(measure.kick("Kicked")).into())
+}
 
-    fn is_absent(&self, measure: &Measure<'_>) -> bool {
-        self.roster.find(&measure.call.room, measure.target) == Presence::Absent
-    }
-
-    fn check_present(&self, measure: &Measure<'_>) -> Result<(), Refusal> {
-        if self.is_absent(measure) {
-            Err(Refusal::from_message("User not in room"))
-        } else {
-            Ok(())
-        }
+fn check_present(measure: &Measure<'_>) -> Result<(), Refusal> {
+    match measure.call.target {
+        Some(_) => Ok(()),
+        None => Err(Refusal::from_message("User not in room")),
     }
 }
 

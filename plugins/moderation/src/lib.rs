@@ -40,7 +40,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::json;
 use voice_room_plugin_sdk::{
     Actions, Answer, BeforeJoin, Decision, InitError, OnCommand, OnJoin, OnLeave, Outcome, Plugin,
-    Refusal, Roster, Settings, SpeakerChanged, Target, UnixMs, User, UserId, allow, kv, metrics,
+    Refusal, Settings, SpeakerChanged, Target, UnixMs, User, UserId, allow, kv, metrics,
     register_plugin,
 };
 
@@ -54,7 +54,6 @@ type Rank = u32;
 
 struct Moderation {
     configuration: Configuration,
-    roster: Roster,
     /// Who holds the floor alone, by room.
     floors: HashMap<String, Floor>,
 }
@@ -63,7 +62,6 @@ impl Plugin for Moderation {
     fn init(settings: Settings) -> Result<Self, InitError> {
         Ok(Self {
             configuration: settings.parse()?,
-            roster: Roster::new(),
             floors: HashMap::new(),
         })
     }
@@ -91,7 +89,6 @@ impl Plugin for Moderation {
     }
 
     fn on_join(&mut self, call: &OnJoin) -> Outcome {
-        self.roster.joined(call);
         let user = call.participant.user.id;
         if self.configuration.first_is_owner {
             owner::offer(&call.room.id, user)?;
@@ -103,7 +100,6 @@ impl Plugin for Moderation {
     }
 
     fn on_leave(&mut self, call: &OnLeave) -> Outcome {
-        self.roster.left(call);
         if call.room.participants == 0 {
             self.floors.remove(&call.room.id);
             Mutes::forget(&call.room.id)?;
@@ -145,7 +141,6 @@ impl Plugin for Moderation {
     }
 
     fn on_command(&mut self, call: &OnCommand) -> Answer {
-        self.roster.seen(call);
         self.answer(call)
     }
 }

@@ -107,9 +107,9 @@ fn a_banned_user_is_told_kicked_and_not_let_in_until_the_ban_ends() {
         "bans are per room"
     );
 
-    scene.stage.advance(59_999);
+    scene.stage.advance(59_999).unwrap();
     assert!(scene.stage.join("lobby", User::new(ALICE)).is_err());
-    scene.stage.advance(1);
+    scene.stage.advance(1).unwrap();
     assert!(scene.stage.join("lobby", User::new(ALICE)).is_ok());
     assert!(keys().is_empty(), "the expired ban is gone: {:?}", keys());
 }
@@ -123,7 +123,7 @@ fn a_ban_without_end_holds_over_a_restart_until_it_is_lifted() {
     assert_eq!(banned, [told(ALICE, notice), kick(ALICE, "Banned")]);
 
     scene.stage.restart_server().unwrap();
-    scene.stage.advance(1_000_000_000_000);
+    scene.stage.advance(1_000_000_000_000).unwrap();
     let refused = refusal(scene.stage.join("lobby", User::new(ALICE)));
     assert_eq!(
         refused.details,
@@ -321,7 +321,7 @@ fn the_payload_is_checked_before_the_right_and_the_field_is_named() {
 fn heard(scene: &mut Scene, users: &[u64], seconds: u64) -> Vec<Action> {
     let mut actions = Vec::new();
     for _ in 0..seconds {
-        scene.stage.advance(1_000);
+        scene.stage.advance(1_000).unwrap();
         actions = scene
             .stage
             .speakers("lobby", users)
@@ -401,7 +401,7 @@ fn expired_bans_of_people_who_never_come_back_are_swept_up() {
     for user in 200..210 {
         scene.moderated("moderation:ban", json!({ "userId": user, "seconds": 1 }));
     }
-    scene.stage.advance(2_000);
+    scene.stage.advance(2_000).unwrap();
     scene.moderated("moderation:ban", json!({ "userId": 100 }));
     assert_eq!(keys(), ["ban/5/lobby/100"]);
 }

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use voice_room_plugin_sdk::{Actions, Answer, OnCommand, Presence, Refusal, Reply, Target, UserId};
+use voice_room_plugin_sdk::{Actions, Answer, OnCommand, Refusal, Reply, Target, UserId};
 
 use crate::{Seats, room::SeatedRoom};
 
@@ -91,7 +91,7 @@ impl Seats {
         if room.people.occupant(seat) == Some(user_id) {
             return Ok(Reply::new());
         }
-        if self.roster.find(&call.room, user_id) == Presence::Absent {
+        if call.target.is_none() {
             return Err(Refusal::from_message("User not in room").into());
         }
         let displaced = self.clear_seat(&mut room, seat);

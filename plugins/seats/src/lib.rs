@@ -29,8 +29,8 @@ mod settings;
 use serde_json::Value;
 use voice_room_plugin_sdk::{
     Actions, Answer, BeforeJoin, BeforeProduce, Decision, DescribeRoom, Failure, InitError,
-    OnCommand, OnJoin, OnLeave, Outcome, Plugin, Roster, Settings, Target, User, allow, refuse,
-    register_plugin,
+    OnCommand, OnJoin, OnLeave, Outcome, Plugin, ProduceDecision, Settings, Target, User, allow,
+    refuse, register_plugin,
 };
 
 use room::{People, SeatedRoom};
@@ -38,16 +38,12 @@ use settings::Configuration;
 
 struct Seats {
     configuration: Configuration,
-    roster: Roster,
 }
 
 impl Plugin for Seats {
     fn init(settings: Settings) -> Result<Self, InitError> {
         let configuration = Configuration::read(&settings)?;
-        Ok(Self {
-            configuration,
-            roster: Roster::new(),
-        })
+        Ok(Self { configuration })
     }
 
     fn commands(&self) -> &[&str] {
@@ -64,7 +60,6 @@ impl Plugin for Seats {
     }
 
     fn on_join(&mut self, call: &OnJoin) -> Outcome {
-        self.roster.joined(call);
         let user = call.participant.user.id;
         let mut people = People::load(&call.room.id)?;
         if self.configuration.first_is_owner {
@@ -83,7 +78,6 @@ impl Plugin for Seats {
     }
 
     fn on_leave(&mut self, call: &OnLeave) -> Outcome {
-        self.roster.left(call);
         if call.participant.connections > 0 {
             return Ok(Actions::new());
         }
@@ -98,7 +92,7 @@ impl Plugin for Seats {
         Ok(vacated.map_or_else(Actions::new, |seat| commands::cleared(seat, user, None)))
     }
 
-    fn before_produce(&mut self, call: &BeforeProduce) -> Decision {
+    fn before_produce(&mut self, call: &BeforeProduce) -> ProduceDecision {
         if !self.configuration.require_seat {
             return allow();
         }
@@ -109,7 +103,6 @@ impl Plugin for Seats {
     }
 
     fn on_command(&mut self, call: &OnCommand) -> Answer {
-        self.roster.seen(call);
         self.answer(call)
     }
 }

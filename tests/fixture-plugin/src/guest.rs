@@ -13,7 +13,7 @@ use bindings::{
     exports::voice_room::plugin as exported,
     voice_room::plugin::{
         self as imported,
-        types::{Action, Decision, Participant, Refusal, Room, Verdict},
+        types::{Action, Amendment, Decision, Participant, Refusal, Room, Verdict},
     },
 };
 use serde::Deserialize;
@@ -63,6 +63,8 @@ thread_local! {
 struct Effect {
     refusal: Option<Refusal>,
     actions: Vec<Action>,
+    /// For a producer.
+    amendment: Option<Amendment>,
     /// JSON, or what passes for it, where the hook answers with some.
     answer: Option<String>,
 }
@@ -79,10 +81,10 @@ fn call(hook: Hook, room: &Room, entry: Option<String>) -> Effect {
     misbehave::run(hook, behaviour)
 }
 
-fn decide(hook: Hook, room: &Room) -> Decision {
+fn decide(hook: Hook, room: &Room, entry: Option<String>) -> Decision {
     let Effect {
         refusal, actions, ..
-    } = call(hook, room, None);
+    } = call(hook, room, entry);
     Decision {
         verdict: refusal.map_or(Verdict::Allow, Verdict::Refuse),
         actions,
@@ -112,7 +114,30 @@ impl exported::lifecycle::Guest for Component {
 
 impl exported::before_join::Guest for Component {
     fn before_join(call: exported::before_join::Call) -> Decision {
-        decide(Hook::BeforeJoin, &call.room)
+        decide(Hook::BeforeJoin, &call.room, None)
+    }
+}
+
+impl exported::on_room_opened::Guest for Component {
+    fn on_room_opened(call: exported::on_room_opened::Call) -> Vec<Action> {
+        inform(
+            Hook::OnRoomOpened,
+            &call.room,
+            call.room.participants.to_string(),
+        )
+    }
+}
+
+impl exported::on_room_closed::Guest for Component {
+    fn on_room_closed(call: exported::on_room_closed::Call) {
+        drop(inform(Hook::OnRoomClosed, &call.room, call.reason));
+    }
+}
+
+impl exported::on_timer::Guest for Component {
+    fn on_timer(call: exported::on_timer::Call) -> Vec<Action> {
+        let entry = format!("{} {} {}", call.key, call.due, call.room.participants);
+        inform(Hook::OnTimer, &call.room, entry)
     }
 }
 
@@ -138,8 +163,25 @@ impl exported::on_leave::Guest for Component {
 }
 
 impl exported::before_produce::Guest for Component {
-    fn before_produce(call: exported::before_produce::Call) -> Decision {
-        decide(Hook::BeforeProduce, &call.room)
+    fn before_produce(call: exported::before_produce::Call) -> exported::before_produce::Decision {
+        let effect = self::call(Hook::BeforeProduce, &call.room, None);
+        exported::before_produce::Decision {
+            verdict: effect.refusal.map_or(Verdict::Allow, Verdict::Refuse),
+            amendment: effect.amendment,
+            actions: effect.actions,
+        }
+    }
+}
+
+impl exported::before_consume::Guest for Component {
+    fn before_consume(call: exported::before_consume::Call) -> Decision {
+        let entry = format!(
+            "{} {} {}",
+            who(&call.participant),
+            call.producer.id,
+            call.owner
+        );
+        decide(Hook::BeforeConsume, &call.room, Some(entry))
     }
 }
 
@@ -188,6 +230,7 @@ impl exported::on_command::Guest for Component {
             refusal,
             actions,
             answer,
+            amendment: _,
         } = if call.command == commands::RUN {
             self::call(Hook::OnCommand, &call.room, None)
         } else {

@@ -19,18 +19,23 @@
 //! | command | payload | answer |
 //! |---|---|---|
 //! | `fixture:run` | | whatever `on-command` is told to do |
-//! | `fixture:history` | | `{history: […]}`: this room's hooks that do not decide, since the instance began, in order, such as `on-join 7` |
+//! | `fixture:history` | | `{history: […]}`: this room's hooks that do not decide, and `before-consume`, since the instance began, in order, such as `on-join 7` |
 //! | `fixture:calls` | | `{calls}`: calls of any hook since the instance began |
-//! | `fixture:echo` | anything | `{room, participant, payload, at}` as the guest received them |
+//! | `fixture:echo` | anything | `{room, participant, payload, at}` as the guest received them, and `target` where there is one |
 //! | `fixture:settings` | | the settings |
 //! | `fixture:behave` | `{hook, behaviour}` | |
 //! | `fixture:do` | `{actions: […]}`, such as `{"emitToRoom": {"event", "payload", "except"?}}`, `{"mute": {"user": 7}}` | |
 //! | `fixture:refuse` | `{code, message, details?, actions?}` | that refusal |
 //! | `fixture:kv-set` | `{key, value}` | |
+//! | `fixture:kv-set-expiring` | `{key, value, ttlMs}` | |
+//! | `fixture:kv-cas` | `{key, expected?, value?}` | `{done}` |
+//! | `fixture:kv-increment` | `{key, by}` | `{sum}` |
 //! | `fixture:kv-get` | `{key}` | `{value}` |
 //! | `fixture:kv-delete` | `{key}` | |
 //! | `fixture:kv-list` | `{prefix, after?, limit}` | `{keys}` |
 //! | `fixture:kv-set-then-trap` | `{key, value}` | none: it traps |
+//! | `fixture:timer-set` | `{key, afterMs, everyMs?}` | |
+//! | `fixture:timer-cancel` | `{key}` | |
 //! | `fixture:publish` | `{topic, payload}`, the payload being text | |
 //! | `fixture:log` | `{level, message}` | |
 //! | `fixture:count` | `{name, by}` | |
@@ -80,13 +85,17 @@ listed! {
         /// May refuse.
         BeforeJoin = "before-join",
         /// Informs.
+        OnRoomOpened = "on-room-opened",
+        /// Informs.
         OnJoin = "on-join",
         /// Answers with JSON.
         DescribeRoom = "describe-room",
         /// Informs.
         OnLeave = "on-leave",
-        /// May refuse.
+        /// May refuse and amend.
         BeforeProduce = "before-produce",
+        /// May refuse.
+        BeforeConsume = "before-consume",
         /// Informs.
         OnNewProducer = "on-new-producer",
         /// Informs.
@@ -95,6 +104,10 @@ listed! {
         OnProducerClosed = "on-producer-closed",
         /// Informs.
         SpeakerChanged = "speaker-changed",
+        /// Informs.
+        OnTimer = "on-timer",
+        /// Informs, and cannot ask for actions.
+        OnRoomClosed = "on-room-closed",
         /// May refuse. Its behaviour holds for the command `fixture:run` only, so that the
         /// other commands go on working.
         OnCommand = "on-command",
@@ -103,7 +116,8 @@ listed! {
 
 listed! {
     /// What the guest does when a hook is called. Where a hook cannot refuse, whatever
-    /// refuses does nothing; `init` cannot return actions or data.
+    /// refuses does nothing, and only `before-produce` amends; `init` and `on-room-closed`
+    /// cannot return actions or data.
     pub enum Behaviour {
         /// Says yes, and nothing else.
         Allow = "allow",
@@ -155,6 +169,20 @@ listed! {
         BadAction = "bad-action",
         /// Emits events that only the server may: `room:closed` and `audio:newProducer`.
         SpoofEvent = "spoof-event",
+        /// Has the producer start muted.
+        AmendMuted = "amend-muted",
+        /// Gives the producer the priority 200.
+        AmendPriority = "amend-priority",
+        /// Attaches `{"by": "fixture"}` to the producer.
+        AmendAttach = "amend-attach",
+        /// Amends to the priority 0, and attaches JSON that is none.
+        AmendBadly = "amend-badly",
+        /// Attaches two megabytes of JSON.
+        AmendHuge = "amend-huge",
+        /// Sets a million timers, whatever the answer is.
+        FloodTimers = "flood-timers",
+        /// Sets timers with keys and delays that no server takes.
+        BadTimer = "bad-timer",
     }
 }
 

@@ -8,8 +8,8 @@ use super::{
     bindings::{
         exports::voice_room::plugin::on_command::Call,
         voice_room::plugin::{
-            events, key_value, log, metrics, settings,
-            types::{Action, KickUser, Refusal, RoomEvent, Target, UserEvent},
+            events, key_value, log, metrics, settings, timers,
+            types::{Action, KickUser, Participant, Refusal, RoomEvent, Target, UserEvent},
         },
     },
 };
@@ -18,7 +18,7 @@ use crate::{Behaviour, Hook};
 /// The command that behaves as `on-command` is told to.
 pub(super) const RUN: &str = "fixture:run";
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 21] = [
     RUN,
     "fixture:history",
     "fixture:calls",
@@ -28,10 +28,15 @@ const NAMES: [&str; 16] = [
     "fixture:do",
     "fixture:refuse",
     "fixture:kv-set",
+    "fixture:kv-set-expiring",
     "fixture:kv-get",
     "fixture:kv-delete",
     "fixture:kv-list",
+    "fixture:kv-cas",
+    "fixture:kv-increment",
     "fixture:kv-set-then-trap",
+    "fixture:timer-set",
+    "fixture:timer-cancel",
     "fixture:publish",
     "fixture:log",
     "fixture:count",
@@ -88,6 +93,7 @@ fn respond(call: &Call) -> Response {
                     events::Error::InvalidTopic => "invalid-topic",
                     events::Error::InvalidPayload(_) => "invalid-payload",
                     events::Error::QuotaExceeded(_) => "quota-exceeded",
+                    events::Error::NotGranted => "not-granted",
                 })
             })?;
             Ok(Effect::default())
@@ -107,23 +113,31 @@ fn respond(call: &Call) -> Response {
 }
 
 fn echo(call: &Call) -> Response {
-    let user = &call.participant.user;
-    answer(&json!({
+    let mut echo = json!({
         "room": { "id": call.room.id, "participants": call.room.participants },
-        "participant": {
-            "id": call.participant.id,
-            "connections": call.participant.connections,
-            "user": {
-                "id": user.id,
-                "name": user.name,
-                "avatar": user.avatar,
-                "roles": user.roles,
-                "claims": serde_json::from_str::<Value>(&user.claims).ok(),
-            },
-        },
+        "participant": described(&call.participant),
         "payload": payload::<Value>(call)?,
         "at": call.at,
-    }))
+    });
+    if let (Some(fields), Some(target)) = (echo.as_object_mut(), &call.target) {
+        fields.insert("target".to_owned(), described(target));
+    }
+    answer(&echo)
+}
+
+fn described(participant: &Participant) -> Value {
+    let user = &participant.user;
+    json!({
+        "id": participant.id,
+        "connections": participant.connections,
+        "user": {
+            "id": user.id,
+            "name": user.name,
+            "avatar": user.avatar,
+            "roles": user.roles,
+            "claims": serde_json::from_str::<Value>(&user.claims).ok(),
+        },
+    })
 }
 
 fn refuse(refuse: Refuse) -> Response {
@@ -136,7 +150,7 @@ fn refuse(refuse: Refuse) -> Response {
     Ok(Effect {
         refusal: Some(refusal),
         actions,
-        answer: None,
+        ..Effect::default()
     })
 }
 
@@ -170,6 +184,56 @@ fn key_value_command(call: &Call) -> Response {
                 .map_err(|error| key_value_error(&error))?;
             answer(&json!({ "keys": keys }))
         }
+        "fixture:kv-set-expiring" => {
+            let SetExpiring { key, value, ttl_ms } = payload(call)?;
+            key_value::set_expiring(&key, value.as_bytes(), ttl_ms)
+                .map_err(|error| key_value_error(&error))?;
+            Ok(Effect::default())
+        }
+        "fixture:kv-cas" => {
+            let CompareAndSet {
+                key,
+                expected,
+                value,
+            } = payload(call)?;
+            let (expected, value) = (expected.as_deref(), value.as_deref());
+            let done = key_value::compare_and_set(
+                &key,
+                expected.map(str::as_bytes),
+                value.map(str::as_bytes),
+            )
+            .map_err(|error| key_value_error(&error))?;
+            answer(&json!({ "done": done }))
+        }
+        "fixture:kv-increment" => {
+            let Increment { key, by } = payload(call)?;
+            let sum = key_value::increment(&key, by).map_err(|error| match error {
+                key_value::IncrementError::Storage(error) => key_value_error(&error),
+                key_value::IncrementError::NotANumber => import_error("not-a-number"),
+                key_value::IncrementError::Overflow => import_error("overflow"),
+            })?;
+            answer(&json!({ "sum": sum }))
+        }
+        _ => timer_command(call),
+    }
+}
+
+fn timer_command(call: &Call) -> Response {
+    match call.command.as_str() {
+        "fixture:timer-set" => {
+            let SetTimer {
+                key,
+                after_ms,
+                every_ms,
+            } = payload(call)?;
+            timers::set(&key, after_ms, every_ms).map_err(|error| timer_error(&error))?;
+            Ok(Effect::default())
+        }
+        "fixture:timer-cancel" => {
+            let Key { key } = payload(call)?;
+            timers::cancel(&key).map_err(|error| timer_error(&error))?;
+            Ok(Effect::default())
+        }
         unknown => Err(("UNKNOWN_COMMAND", unknown.to_owned())),
     }
 }
@@ -183,6 +247,15 @@ fn key_value_error(error: &key_value::Error) -> (&'static str, String) {
         key_value::Error::InvalidKey(_) => "invalid-key",
         key_value::Error::ValueTooLarge(_) => "value-too-large",
         key_value::Error::QuotaExceeded(_) => "quota-exceeded",
+    })
+}
+
+fn timer_error(error: &timers::Error) -> (&'static str, String) {
+    import_error(match error {
+        timers::Error::InvalidKey(_) => "invalid-key",
+        timers::Error::InvalidDelay(_) => "invalid-delay",
+        timers::Error::NoRoom => "no-room",
+        timers::Error::QuotaExceeded(_) => "quota-exceeded",
     })
 }
 
@@ -225,6 +298,35 @@ struct Refuse {
 struct Set {
     key: String,
     value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetExpiring {
+    key: String,
+    value: String,
+    ttl_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct CompareAndSet {
+    key: String,
+    expected: Option<String>,
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Increment {
+    key: String,
+    by: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetTimer {
+    key: String,
+    after_ms: u64,
+    every_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]

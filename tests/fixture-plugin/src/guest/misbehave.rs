@@ -5,8 +5,8 @@ use std::{hint::black_box, mem};
 use super::{
     Effect,
     bindings::voice_room::plugin::{
-        events, key_value, log, metrics,
-        types::{Action, KickUser, Refusal, RoomEvent, Target},
+        events, key_value, log, metrics, timers,
+        types::{Action, Amendment, KickUser, Refusal, RoomEvent, Target},
     },
 };
 use crate::{Behaviour, Hook};
@@ -65,10 +65,20 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
         | Behaviour::FloodMetrics
         | Behaviour::HugeLog
         | Behaviour::HugeKv
-        | Behaviour::HugePublish => {
+        | Behaviour::HugePublish
+        | Behaviour::FloodTimers
+        | Behaviour::BadTimer => {
             strain_imports(behaviour);
             Effect::default()
         }
+        Behaviour::AmendMuted
+        | Behaviour::AmendPriority
+        | Behaviour::AmendAttach
+        | Behaviour::AmendBadly
+        | Behaviour::AmendHuge => Effect {
+            amendment: Some(amendment(behaviour)),
+            ..Effect::default()
+        },
     }
 }
 
@@ -96,6 +106,22 @@ fn actions(behaviour: Behaviour) -> Vec<Action> {
     }
 }
 
+fn amendment(behaviour: Behaviour) -> Amendment {
+    let attach = |json: String| (None, Some(json));
+    let (priority, attach) = match behaviour {
+        Behaviour::AmendPriority => (Some(200), None),
+        Behaviour::AmendAttach => attach("{\"by\":\"fixture\"}".to_owned()),
+        Behaviour::AmendBadly => (Some(0), Some(NO_JSON.to_owned())),
+        Behaviour::AmendHuge => attach(format!("\"{}\"", huge(2 * MEGABYTE))),
+        _ => (None, None),
+    };
+    Amendment {
+        muted: behaviour == Behaviour::AmendMuted,
+        priority,
+        attach,
+    }
+}
+
 fn strain_imports(behaviour: Behaviour) {
     match behaviour {
         Behaviour::FloodLogs => loop {
@@ -120,6 +146,22 @@ fn strain_imports(behaviour: Behaviour) {
             for n in 0..MILLION {
                 metrics::increment(&format!("flood_{n}"), 1);
             }
+        }
+        Behaviour::FloodTimers => {
+            for n in 0..MILLION {
+                drop(black_box(timers::set(
+                    &format!("flood/{n}"),
+                    3_600_000,
+                    None,
+                )));
+            }
+        }
+        Behaviour::BadTimer => {
+            drop(black_box(timers::set("", 1_000, None)));
+            drop(black_box(timers::set(&huge(MEGABYTE), 1_000, None)));
+            drop(black_box(timers::set("late", u64::MAX, None)));
+            drop(black_box(timers::set("often", 0, Some(0))));
+            drop(black_box(timers::cancel("")));
         }
         Behaviour::HugeLog => log::write(log::Level::Info, &huge(2 * MEGABYTE)),
         Behaviour::HugeKv => {
