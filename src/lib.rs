@@ -19,3 +19,5 @@ pub mod room;
 pub mod signal;
 
 pub mod server;
+
+pub mod tool;

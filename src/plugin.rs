@@ -54,6 +54,7 @@ use engine::Engine;
 use host::Identity;
 use instance::{Answer, Failure, Template};
 use lane::Lane;
+pub use lift::is_plugin_event;
 use meters::{Meters, Outcome};
 use throttle::Throttle;
 

@@ -1,0 +1,49 @@
+//! `voice-room plugin …`: what the author of a plugin and whoever installs it need, from an
+//! empty folder to a running server.
+//!
+//! | command | does |
+//! |---|---|
+//! | `new` | writes a project from a template, with the SDK in it |
+//! | `test` | builds a project and runs its scenarios |
+//! | `bench` | measures each hook |
+//! | `list`, `reload` | speak with a running server |
+//!
+//! Components run in the server's own sandbox, through [`plugin`](crate::plugin); there is no
+//! second way to call one. What is for people or programs to read is returned, not printed.
+
+mod new;
+
+use crate::cli::PluginCommand;
+
+/// What a command has come to.
+#[derive(Debug)]
+pub struct Report {
+    /// For standard output.
+    pub text: String,
+    /// Whether all is as it should be; else the exit code is 1.
+    pub fine: bool,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// `new`.
+    #[error(transparent)]
+    New(#[from] new::NewError),
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+///
+/// If it cannot be done at all. A test that fails, and whatever else a command is there to
+/// find out, is a report.
+pub async fn run(command: PluginCommand) -> Result<Report, ToolError> {
+    match command {
+        PluginCommand::New(options) => Ok(new::project(&options)?),
+        _ => Ok(Report {
+            text: String::new(),
+            fine: true,
+        }),
+    }
+}
