@@ -80,24 +80,28 @@ server:
 	@$(STEP) "server, optimised (the first time, its C++ media worker takes minutes)" \
 	  $(CARGO) build --release
 
-# copy_guests PACKAGES, FOLDER: leaves alone what has not changed, and never shows a
-# running server half a file.
+# copy_guests PACKAGES, FOLDER, SOURCES: each component, and beside it the manifest
+# SOURCES/NAME/plugin.toml, if there is one (a test may want none). Leaves alone what has not
+# changed, never shows a running server half a file, and places the manifest first, so that
+# a component never meets an older one.
 define copy_guests
 	@mkdir -p $(2)
-	@for name in $(1); do \
-	  built=$(WASM_OUT)/$${name//-/_}.wasm; placed=$(2)/$$name.wasm; \
-	  cmp -s "$$built" "$$placed" || { cp "$$built" "$$placed.new"; mv "$$placed.new" "$$placed"; echo "    $$placed"; }; \
+	@place() { cmp -s "$$1" "$$2" || { cp "$$1" "$$2.new"; mv "$$2.new" "$$2"; echo "    $$2"; }; }; \
+	for name in $(1); do \
+	  manifest=$(3)/$$name/plugin.toml; \
+	  [[ ! -e $$manifest ]] || place "$$manifest" $(2)/$$name.toml; \
+	  place $(WASM_OUT)/$${name//-/_}.wasm $(2)/$$name.wasm; \
 	done
 endef
 
 plugins:
 	@$(STEP) "plugins" $(CARGO) build --profile plugin --target $(WASM) $(PLUGINS:%=--package=%)
-	$(call copy_guests,$(PLUGINS),target/plugins)
+	$(call copy_guests,$(PLUGINS),target/plugins,plugins)
 
 test-guests:
 	@$(STEP) "guests of the tests" \
 	  $(CARGO) build --profile plugin --target $(WASM) $(TEST_GUESTS:%=--package=%)
-	$(call copy_guests,$(TEST_GUESTS),target/plugins-test)
+	$(call copy_guests,$(TEST_GUESTS),target/plugins-test,tests)
 
 web: target/stamps/web
 

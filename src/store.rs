@@ -1,20 +1,34 @@
-//! What must survive a restart: each owner's keys, and the events that were published.
+//! What must survive a restart: each owner's keys and timers, the events that were
+//! published, and dead letters.
 //!
-//! Keys live in memory, where reads come from, and in `plugins.redb`, which one writer
-//! thread brings up to date. Published events are lines of JSON in `published.jsonl`.
+//! Keys and timers live in memory, where reads come from, and in `plugins.redb`, which one
+//! writer thread brings up to date. Published events are lines of JSON in
+//! `published.jsonl`, dead letters in `dead-letters.jsonl`.
 //!
-//! A [`Staged`] set of changes is applied as a whole: to memory at once, to the disk in one
-//! transaction, together with whatever else was waiting (group commit). Its events are part
-//! of that transaction (an outbox) before they are appended to the file, so that a crash
-//! neither loses an event nor separates it from the keys written beside it, and what was
-//! appended already is found in the file and not appended again.
+//! A [`Staged`] set of changes is one call's transaction. It is applied as a whole: to
+//! memory at once, to the disk in one transaction, together with whatever else was waiting
+//! (group commit). Plain writes of two calls overwrite each other; a key that a call has
+//! compared or incremented must still be what it was, or nothing is applied and the call is
+//! run again ([`Conflict`]).
+//!
+//! The events of a set are part of its transaction (an outbox) before they are appended to
+//! the file, so that a crash neither loses an event nor separates it from the keys written
+//! beside it, and what was appended already is found in the file and not appended again.
 
-mod published;
+mod backlog;
+mod disk;
+mod kept;
+mod limits;
+mod lines;
+mod outbox;
 mod space;
+mod staged;
+mod timers;
 mod writer;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -23,9 +37,21 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-pub use space::{KeyError, Limits, PublishError, Saved, Space, Staged};
-use writer::{Backlog, Disk, Progress};
+use self::{
+    backlog::{Backlog, Progress},
+    disk::Disk,
+    kept::Contents,
+    space::Link,
+};
+pub use self::{
+    limits::{IncrementError, KeyError, Limits, PublishError, TimerError},
+    space::{Conflict, Saved, Space},
+    staged::Staged,
+    timers::Timer,
+};
+use crate::model::UnixMs;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +98,11 @@ pub enum StoreError {
 #[error("the data could not be saved in time")]
 pub struct NotSaved;
 
+/// So much waits for the disk that nothing can be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the disk does not keep up: nothing more can be kept for it")]
+pub struct DiskBehind;
+
 /// The open data directory. Clones share it; the last one to go writes what is left.
 #[derive(Clone)]
 pub struct Store {
@@ -80,11 +111,12 @@ pub struct Store {
 
 struct Open {
     data_dir: PathBuf,
-    spaces: Mutex<HashMap<String, Arc<Space>>>,
-    backlog: Arc<Backlog>,
-    progress: watch::Receiver<Progress>,
+    spaces: Arc<Mutex<Spaces>>,
+    disk: Link,
     writer: Option<JoinHandle<()>>,
 }
+
+type Spaces = HashMap<String, Arc<Space>>;
 
 impl Store {
     /// Opens the directory, creates it where it is missing, repairs what a crash left, and
@@ -99,27 +131,28 @@ impl Store {
             source,
         })?;
         let (disk, loaded) = Disk::open(data_dir)?;
-        let backlog = Arc::new(Backlog::default());
         let (progress_in, progress) = watch::channel(Progress::default());
+        let link = Link {
+            backlog: Arc::new(Backlog::default()),
+            progress,
+        };
+        let spaces = loaded.into_iter().map(|(owner, contents)| {
+            let space = Space::new(&owner, contents, link.clone());
+            (owner, Arc::new(space))
+        });
+        let spaces: Arc<Mutex<Spaces>> = Arc::new(Mutex::new(spaces.collect()));
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn({
-                let backlog = Arc::clone(&backlog);
-                move || writer::run(disk, &backlog, &progress_in)
+                let backlog = Arc::clone(&link.backlog);
+                let spaces = Arc::clone(&spaces);
+                move || writer::run(disk, &backlog, &progress_in, || sweep(&spaces))
             })
             .map_err(StoreError::Thread)?;
-        let spaces = loaded
-            .into_iter()
-            .map(|(owner, keys)| {
-                let space = Space::new(&owner, keys, Arc::clone(&backlog), progress.clone());
-                (owner, Arc::new(space))
-            })
-            .collect();
         let open = Open {
             data_dir: data_dir.to_owned(),
-            spaces: Mutex::new(spaces),
-            backlog,
-            progress,
+            spaces,
+            disk: link,
             writer: Some(writer),
         };
         Ok(Self {
@@ -127,21 +160,49 @@ impl Store {
         })
     }
 
-    /// The keys of one owner, and its voice in the published events.
+    /// The keys and timers of one owner, and its voice in the published events.
+    ///
+    /// Keys that have expired by the machine's clock are removed from time to time, so calls
+    /// of this space need times of that clock.
     #[must_use]
     pub fn space(&self, owner: &str) -> Arc<Space> {
         let mut spaces = self.open.spaces.lock();
         if let Some(space) = spaces.get(owner) {
             return Arc::clone(space);
         }
-        let space = Arc::new(Space::new(
-            owner,
-            std::collections::BTreeMap::new(),
-            Arc::clone(&self.open.backlog),
-            self.open.progress.clone(),
-        ));
+        let space = Space::new(owner, Contents::default(), self.open.disk.clone());
+        let space = Arc::new(space);
         spaces.insert(owner.to_owned(), Arc::clone(&space));
         space
+    }
+
+    /// Keeps what could not be delivered, as a line of `dead-letters.jsonl`: durably, and
+    /// without waiting for the disk. An object that has no `id` gets a unique one; anything
+    /// else becomes the `letter` of an object with an `id`. If the caller gives an `id`, it
+    /// has to be unique too: two equal lines may be taken for one after a crash.
+    ///
+    /// # Errors
+    ///
+    /// If so much waits for the disk already that nothing can be added.
+    pub fn dead_letter(&self, line: serde_json::Value) -> Result<(), DiskBehind> {
+        let backlog = &self.open.disk.backlog;
+        if backlog.is_full() {
+            return Err(DiskBehind);
+        }
+        let mut object = match line {
+            serde_json::Value::Object(object) => object,
+            letter => serde_json::Map::from_iter([("letter".to_owned(), letter)]),
+        };
+        object
+            .entry("id")
+            .or_insert_with(|| Uuid::now_v7().to_string().into());
+        let line = serde_json::Value::Object(object).to_string();
+        let added: Result<u64, Infallible> = backlog.add(|batch| {
+            batch.add_dead_letter(line.into_bytes().into_boxed_slice());
+            Ok(())
+        });
+        let Ok(_) = added;
+        Ok(())
     }
 
     /// Where the server may keep what it can make again, such as compiled code.
@@ -150,15 +211,15 @@ impl Store {
         self.open.data_dir.join("cache")
     }
 
-    /// Waits until all that was applied so far is on the disk and all that was published is
-    /// in its file.
+    /// Waits until all that was applied so far is on the disk and all that was published or
+    /// is a dead letter is in its file.
     ///
     /// # Errors
     ///
     /// If that takes longer than the limit.
     pub async fn flush(&self, limit: Duration) -> Result<(), NotSaved> {
-        let goal = self.open.backlog.applied();
-        let mut progress = self.open.progress.clone();
+        let goal = self.open.disk.backlog.applied();
+        let mut progress = self.open.disk.progress.clone();
         let reached = progress.wait_for(|now| now.saved >= goal && now.delivered >= goal);
         match tokio::time::timeout(limit, reached).await {
             Ok(Ok(_)) => Ok(()),
@@ -167,9 +228,17 @@ impl Store {
     }
 }
 
+/// Removes what has expired, a space at a time.
+fn sweep(spaces: &Mutex<Spaces>) {
+    let spaces: Vec<Arc<Space>> = spaces.lock().values().map(Arc::clone).collect();
+    for space in spaces {
+        space.sweep_old(UnixMs::now());
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
-        self.backlog.stop();
+        self.disk.backlog.stop();
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {

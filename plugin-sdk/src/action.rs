@@ -219,6 +219,13 @@ impl Actions {
     }
 }
 
+/// Actions that fail their hook.
+impl From<Failure> for Actions {
+    fn from(failure: Failure) -> Self {
+        Self { list: Err(failure) }
+    }
+}
+
 impl<'a> IntoIterator for &'a Actions {
     type Item = &'a Action;
     type IntoIter = std::slice::Iter<'a, Action>;

@@ -101,6 +101,17 @@ impl Permit {
             None => Ok((self.amendment, self.actions)),
         }
     }
+
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn map(
+        mut self,
+        amendment: impl FnOnce(Amendment) -> Amendment,
+        actions: impl FnOnce(Actions) -> Actions,
+    ) -> Self {
+        self.amendment = amendment(self.amendment);
+        self.actions = actions(self.actions);
+        self
+    }
 }
 
 impl From<Actions> for Permit {

@@ -5,12 +5,15 @@
 //! [`Stage`] drives a plugin through a scene; the hooks can also be called directly.
 
 pub(crate) mod host;
+mod manifest;
 mod stage;
+mod told;
 
 pub use host::{
     LogLine, Published, Timer, counter, keys, log_lines, published, reset, set_settings, timers,
 };
-pub use stage::{Fired, Joined, Produced, Stage};
+pub use stage::Stage;
+pub use told::{Fired, Joined, Produced};
 
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,7 @@ pub(super) const STORE: store::Limits = store::Limits {
     value: 64 << 10,
     keys: 100_000,
     total: 64 << 20,
+    timers: 10_000,
     changes: 1024,
     changed: 1 << 20,
     listed: 1000,

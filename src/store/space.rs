@@ -1,154 +1,276 @@
-//! One owner's keys in memory, and changes to them that are not applied yet.
+//! One owner's keys and timers in memory.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use parking_lot::RwLock;
-use serde::Serialize;
-use serde_json::Value;
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::{
     NotSaved,
-    writer::{Backlog, Progress},
+    backlog::{Backlog, Progress},
+    kept::{Contents, Kept},
+    staged::Staged,
+    timers::{Timer, TimerChange, TimerName},
 };
-use crate::model::UnixMs;
+use crate::model::{RoomId, UnixMs};
 
-/// How much one owner may keep, and how much one [`Staged`] set may change. Sizes in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Longest key.
-    pub key: usize,
-    /// Longest value.
-    pub value: usize,
-    /// Keys of one owner.
-    pub keys: usize,
-    /// Keys and values of one owner together.
-    pub total: usize,
-    /// Keys that one set may change.
-    pub changes: usize,
-    /// Bytes that one set may write.
-    pub changed: usize,
-    /// Keys in one listing.
-    pub listed: usize,
-    /// Events that one set may publish.
-    pub events: usize,
-    /// Longest payload of an event.
-    pub payload: usize,
-    /// Longest topic, in characters.
-    pub topic: usize,
-}
+/// How long an expired key stays in memory, in milliseconds, unless its place is needed. A
+/// call that has waited for less than this is answered by its own time, whatever later
+/// calls have done.
+const GRACE: u64 = 10_000;
 
-/// Why a key cannot be read or written.
+/// Expired keys that one set removes besides what it does itself.
+const SWEPT_BY_A_SET: usize = 32;
+
+/// Expired keys that are removed under one lock.
+const SWEPT_AT_ONCE: usize = 256;
+
+/// Another set has changed a key that this one depends on. Nothing was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The key is empty or longer than this many bytes.
-    #[error("a key has 1 to {0} bytes")]
-    InvalidKey(usize),
-    /// The value is longer than this many bytes.
-    #[error("a value has at most {0} bytes")]
-    ValueTooLarge(usize),
-    /// A limit on number or size is reached; the sentence says which.
-    #[error("{0}")]
-    QuotaExceeded(String),
+#[error("the key {key:?} was changed by another call: run this one again")]
+pub struct Conflict {
+    /// The key; there may be more.
+    pub key: Arc<str>,
 }
 
-/// Why an event cannot be published.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The topic is empty, too long, or has other characters than `a-z 0-9 . _ -`.
-    #[error("a topic has 1 to 128 characters of a-z 0-9 . _ -")]
-    InvalidTopic,
-    /// The payload is no JSON, or too long.
-    #[error("{0}")]
-    InvalidPayload(String),
-    /// The set is over this number of events, or the disk does not keep up.
-    #[error("at most {0} events can be published at once")]
-    QuotaExceeded(usize),
-}
-
-type Values = BTreeMap<String, Arc<[u8]>>;
-
-/// A key's new value, or `None` where it is deleted.
-pub(super) type Change = Option<Arc<[u8]>>;
-
-/// One owner's keys.
+/// One owner's keys and timers.
 pub struct Space {
     owner: Arc<str>,
     kept: RwLock<Kept>,
-    backlog: Arc<Backlog>,
-    progress: watch::Receiver<Progress>,
+    /// `None` if nothing of it is durable.
+    disk: Option<Link>,
+    /// The earliest time of a timer that waits.
+    next_due: watch::Sender<Option<UnixMs>>,
 }
 
-struct Kept {
-    values: Values,
-    bytes: usize,
+/// A space's way to the disk.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) progress: watch::Receiver<Progress>,
 }
 
 impl Space {
-    pub(super) fn new(
-        owner: &str,
-        values: Values,
-        backlog: Arc<Backlog>,
-        progress: watch::Receiver<Progress>,
-    ) -> Self {
-        let bytes = values
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
+    pub(super) fn new(owner: &str, contents: Contents, disk: Link) -> Self {
+        Self::from_parts(owner.into(), Kept::new(contents), Some(disk))
+    }
+
+    /// An empty space in memory only, for tools and trials. Nothing of it is durable, it is
+    /// known to no [`Store`](super::Store), and events of a set that is applied to it go
+    /// nowhere: see [`Staged::events`].
+    #[must_use]
+    pub fn detached(owner: &str) -> Arc<Self> {
+        Arc::new(Self::from_parts(owner.into(), Kept::default(), None))
+    }
+
+    /// A [detached](Self::detached) space with the keys, expiries and timers that this one
+    /// has now. All its timers wait: none is in flight.
+    #[must_use]
+    pub fn copy_of(space: &Self) -> Arc<Self> {
+        let mut kept = space.kept.read().clone();
+        kept.timers = kept.timers.all_waiting();
+        Arc::new(Self::from_parts(Arc::clone(&space.owner), kept, None))
+    }
+
+    fn from_parts(owner: Arc<str>, kept: Kept, disk: Option<Link>) -> Self {
         Self {
-            owner: owner.into(),
-            kept: RwLock::new(Kept { values, bytes }),
-            backlog,
-            progress,
+            owner,
+            next_due: watch::Sender::new(kept.timers.next_due()),
+            kept: RwLock::new(kept),
+            disk,
         }
     }
 
-    /// Bytes of keys and values together.
+    /// Bytes of keys and values together. Keys that expired seconds ago may be among them.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.kept.read().bytes
+        self.kept.read().bytes()
     }
 
-    /// Applies the changes as a whole. `None` if there were none to keys.
+    /// Number of keys. Those that expired seconds ago may be among them.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.kept.read().keys()
+    }
+
+    /// Number of timers.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.kept.read().timers.len()
+    }
+
+    /// Applies the set as a whole. `None` if it changes neither keys nor timers, or the
+    /// space is detached.
     ///
-    /// Every reader sees them when this returns; [`Saved::wait`] tells when they are on disk.
-    pub fn apply(&self, staged: Staged) -> Option<Saved> {
+    /// Every reader sees the changes when this returns; [`Saved::wait`] tells when they are
+    /// on disk.
+    ///
+    /// # Errors
+    ///
+    /// If a key that the set has compared or incremented is no longer what it was based on.
+    /// Nothing is applied then, and the call has to be run again, on a fresh instance.
+    pub fn apply(&self, staged: Staged) -> Result<Option<Saved>, Conflict> {
         if staged.is_empty() {
-            return None;
-        }
-        let Staged {
-            changes, events, ..
-        } = staged;
-        let keys_changed = !changes.is_empty();
-        let lines = events.iter().map(|event| event.line(&self.owner)).collect();
-        // Under the backlog's lock, so that the disk sees the sets in the order of memory.
-        let sequence = self.backlog.add(&self.owner, changes, lines, |changes| {
-            let mut kept = self.kept.write();
-            for (key, change) in changes {
-                kept.set(key, change.clone());
+            if staged.bases.is_empty() {
+                return Ok(None);
             }
-        });
-        keys_changed.then(|| Saved {
+            return self.kept.read().verify(&staged).map(|()| None);
+        }
+        let on_timers = !staged.timers.is_empty() || staged.fired.is_some();
+        let saved = self.apply_changes(staged)?;
+        if on_timers {
+            self.tell_next_due();
+        }
+        Ok(saved)
+    }
+
+    fn apply_changes(&self, staged: Staged) -> Result<Option<Saved>, Conflict> {
+        let Some(disk) = &self.disk else {
+            self.commit(staged)?;
+            return Ok(None);
+        };
+        let lines = staged.lines(&self.owner);
+        let mut durable = false;
+        // Under the backlog's lock, so that the disk sees the sets in the order of memory.
+        let sequence = disk.backlog.add(|batch| {
+            let Written {
+                staged,
+                timers,
+                swept,
+            } = self.commit(staged)?;
+            durable = !staged.changes.is_empty() || !timers.is_empty();
+            for (key, change) in staged.changes {
+                batch.add_key(&self.owner, key, change);
+            }
+            for (name, change) in timers {
+                batch.add_timer(&self.owner, name, change);
+            }
+            for key in swept {
+                batch.add_key(&self.owner, key, None);
+            }
+            batch.add_events(lines);
+            Ok(())
+        })?;
+        Ok(durable.then(|| Saved {
             sequence,
-            progress: self.progress.clone(),
+            progress: disk.progress.clone(),
+        }))
+    }
+
+    /// Applies the set in memory.
+    fn commit(&self, staged: Staged) -> Result<Written, Conflict> {
+        let mut kept = self.kept.write();
+        kept.verify(&staged)?;
+        let timers = kept.timer_changes(&staged);
+        for (key, change) in &staged.changes {
+            kept.set(key, change.clone());
+        }
+        for (name, change) in &timers {
+            kept.timers.set(name, *change);
+        }
+        let swept = kept.sweep(long_before(staged.now), SWEPT_BY_A_SET);
+        Ok(Written {
+            staged,
+            timers,
+            swept,
         })
+    }
+
+    /// Whether so much waits for the disk that changes are to be refused.
+    pub(super) fn is_behind(&self) -> bool {
+        self.disk
+            .as_ref()
+            .is_some_and(|disk| disk.backlog.is_full())
+    }
+
+    pub(super) fn kept(&self) -> RwLockReadGuard<'_, Kept> {
+        self.kept.read()
+    }
+
+    /// Removes keys, not many at once, that had expired by then. How many.
+    pub(super) fn sweep(&self, by: UnixMs) -> usize {
+        if !self.kept.read().has_expired(by) {
+            return 0;
+        }
+        let mut number = 0;
+        let sweep = || self.kept.write().sweep(by, SWEPT_AT_ONCE);
+        match &self.disk {
+            Some(disk) => {
+                let added: Result<u64, Infallible> = disk.backlog.add(|batch| {
+                    for key in sweep() {
+                        number += 1;
+                        batch.add_key(&self.owner, key, None);
+                    }
+                    Ok(())
+                });
+                let Ok(_) = added;
+            }
+            None => number = sweep().len(),
+        }
+        number
+    }
+
+    /// Removes all keys that expired long ago.
+    pub(super) fn sweep_old(&self, now: UnixMs) {
+        while self.sweep(long_before(now)) > 0 {}
+    }
+
+    /// When the next timer is due that is not in flight.
+    #[must_use]
+    pub fn next_due(&self) -> Option<UnixMs> {
+        self.kept.read().timers.next_due()
+    }
+
+    /// Tells when [`Self::next_due`] changes, and is it.
+    #[must_use]
+    pub fn timers_changed(&self) -> watch::Receiver<Option<UnixMs>> {
+        self.next_due.subscribe()
+    }
+
+    /// Timers that are due, the earliest first. They are in flight, and not returned again,
+    /// until a set in which the timer has [`fired`](Staged::fired) or is set anew is
+    /// applied, or until [`Self::release_timer`]. A restart ends all flights.
+    #[must_use]
+    pub fn due(&self, now: UnixMs, at_most: usize) -> Vec<Timer> {
+        let due = self.kept.write().timers.take_due(now, at_most);
+        self.tell_next_due();
+        due
+    }
+
+    /// Whether the timer is still due at that time. Where it is not, a call that was queued
+    /// for it has nothing to tell: the plugin has cancelled the timer or set it anew.
+    #[must_use]
+    pub fn is_timer_due(&self, room: &RoomId, key: &str, due: UnixMs) -> bool {
+        let timing = self.kept.read().timers.get(&TimerName::new(room, key));
+        timing.is_some_and(|timing| timing.due == due)
+    }
+
+    /// Ends a timer's flight without a firing: [`Self::due`] returns it again. Nothing
+    /// happens if it was cancelled or set anew meanwhile.
+    pub fn release_timer(&self, room: &RoomId, key: &str, due: UnixMs) {
+        let name = TimerName::new(room, key);
+        self.kept.write().timers.release(name, due);
+        self.tell_next_due();
+    }
+
+    /// Looked up under the lock of what is told, so that the last word is the latest.
+    fn tell_next_due(&self) {
+        self.next_due.send_if_modified(|told| {
+            let next = self.next_due();
+            std::mem::replace(told, next) != next
+        });
     }
 }
 
-impl Kept {
-    fn set(&mut self, key: &str, value: Change) {
-        let before = match value {
-            Some(value) => {
-                self.bytes += key.len() + value.len();
-                self.values.insert(key.to_owned(), value)
-            }
-            None => self.values.remove(key),
-        };
-        if let Some(before) = before {
-            self.bytes = self.bytes.saturating_sub(key.len() + before.len());
-        }
-    }
+/// What applying a set has changed.
+struct Written {
+    staged: Staged,
+    timers: BTreeMap<TimerName, TimerChange>,
+    swept: Vec<Arc<str>>,
+}
+
+fn long_before(now: UnixMs) -> UnixMs {
+    UnixMs(now.0.saturating_sub(GRACE))
 }
 
 /// A claim to be told when a set of changes is on the disk.
@@ -171,239 +293,4 @@ impl Saved {
             Ok(Err(_)) | Err(_) => Err(NotSaved),
         }
     }
-}
-
-/// Changes and events that [`Space::apply`] will apply, and a view of the keys as they will
-/// then be. Dropping it leaves no trace.
-#[derive(Default)]
-pub struct Staged {
-    changes: BTreeMap<String, Change>,
-    changed: usize,
-    /// Keys that there will be more (or, negative, fewer).
-    more_keys: isize,
-    more_bytes: isize,
-    events: Vec<Event>,
-}
-
-struct Event {
-    at: UnixMs,
-    id: Uuid,
-    room: Box<str>,
-    topic: Box<str>,
-    payload: Value,
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    at: UnixMs,
-    id: Uuid,
-    plugin: &'a str,
-    room: &'a str,
-    topic: &'a str,
-    payload: &'a Value,
-}
-
-impl Event {
-    fn line(&self, owner: &str) -> Box<[u8]> {
-        let line = Line {
-            at: self.at,
-            id: self.id,
-            plugin: owner,
-            room: &self.room,
-            topic: &self.topic,
-            payload: &self.payload,
-        };
-        // Strings, numbers and a JSON value always serialise.
-        serde_json::to_vec(&line)
-            .unwrap_or_default()
-            .into_boxed_slice()
-    }
-}
-
-impl Staged {
-    /// Whether there is nothing to apply.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.events.is_empty()
-    }
-
-    /// The value of a key.
-    ///
-    /// # Errors
-    ///
-    /// If the key is empty or too long.
-    pub fn get(
-        &self,
-        space: &Space,
-        limits: &Limits,
-        key: &str,
-    ) -> Result<Option<Arc<[u8]>>, KeyError> {
-        check_key(limits, key)?;
-        Ok(match self.changes.get(key) {
-            Some(change) => change.clone(),
-            None => space.kept.read().values.get(key).cloned(),
-        })
-    }
-
-    /// Sets a key (`None` deletes it).
-    ///
-    /// # Errors
-    ///
-    /// If key or value is too long, or a limit on number or size would be passed. Nothing is
-    /// changed then.
-    pub fn set(
-        &mut self,
-        space: &Space,
-        limits: &Limits,
-        key: &str,
-        value: Option<&[u8]>,
-    ) -> Result<(), KeyError> {
-        check_key(limits, key)?;
-        if let Some(value) = value
-            && value.len() > limits.value
-        {
-            return Err(KeyError::ValueTooLarge(limits.value));
-        }
-        let size = key.len() + value.map_or(0, <[u8]>::len);
-        if self.changed + size > limits.changed {
-            return quota(format!("a call may write {} bytes", limits.changed));
-        }
-        if self.changes.len() >= limits.changes && !self.changes.contains_key(key) {
-            return quota(format!("a call may change {} keys", limits.changes));
-        }
-        if space.backlog.is_full() {
-            return quota("the disk does not keep up".to_owned());
-        }
-        let (more_keys, more_bytes) = {
-            let kept = space.kept.read();
-            let staged = self.changes.get(key);
-            let before = match staged {
-                Some(change) => change.as_deref(),
-                None => kept.values.get(key).map(|value| &**value),
-            };
-            if staged.is_none() && before == value {
-                // Nothing to bring to the disk, so nothing for an answer to wait for.
-                return Ok(());
-            }
-            let keys = isize::from(value.is_some()) - isize::from(before.is_some());
-            let bytes = value.map_or(0, |value| signed(key.len() + value.len()))
-                - before.map_or(0, |before| signed(key.len() + before.len()));
-            let (more_keys, more_bytes) = (self.more_keys + keys, self.more_bytes + bytes);
-            if keys > 0 && signed(kept.values.len()) + more_keys > signed(limits.keys) {
-                return quota(format!("the plugin may keep {} keys", limits.keys));
-            }
-            if bytes > 0 && signed(kept.bytes) + more_bytes > signed(limits.total) {
-                return quota(format!("the plugin may keep {} bytes", limits.total));
-            }
-            (more_keys, more_bytes)
-        };
-        self.changed += size;
-        self.more_keys = more_keys;
-        self.more_bytes = more_bytes;
-        self.changes.insert(key.to_owned(), value.map(Arc::from));
-        Ok(())
-    }
-
-    /// Keys that start with the prefix, in byte order, those after `after`, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// If prefix or `after` is longer than a key can be.
-    pub fn list(
-        &self,
-        space: &Space,
-        limits: &Limits,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, KeyError> {
-        if prefix.len() > limits.key || after.is_some_and(|after| after.len() > limits.key) {
-            return Err(KeyError::InvalidKey(limits.key));
-        }
-        let limit = limit.min(limits.listed);
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let range = (start, Bound::Unbounded);
-        let kept = space.kept.read();
-        let mut kept = kept
-            .values
-            .range::<str, _>(range)
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(prefix))
-            .filter(|key| !self.changes.contains_key(*key))
-            .peekable();
-        let mut staged = self
-            .changes
-            .range::<str, _>(range)
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter_map(|(key, change)| change.is_some().then_some(key))
-            .peekable();
-        let mut keys = Vec::new();
-        while keys.len() < limit {
-            let next = match (kept.peek(), staged.peek()) {
-                (Some(left), Some(right)) if left < right => kept.next(),
-                (_, Some(_)) => staged.next(),
-                (_, None) => kept.next(),
-            };
-            match next {
-                Some(key) => keys.push(key.clone()),
-                None => break,
-            }
-        }
-        Ok(keys)
-    }
-
-    /// Publishes an event: JSON text in, one line in the file.
-    ///
-    /// # Errors
-    ///
-    /// If topic or payload are not valid, or there are too many events.
-    pub fn publish(
-        &mut self,
-        space: &Space,
-        limits: &Limits,
-        room: &str,
-        topic: &str,
-        payload: &str,
-    ) -> Result<(), PublishError> {
-        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-        if topic.is_empty() || topic.len() > limits.topic || !topic.bytes().all(allowed) {
-            return Err(PublishError::InvalidTopic);
-        }
-        if payload.len() > limits.payload {
-            let text = format!("a payload has at most {} bytes", limits.payload);
-            return Err(PublishError::InvalidPayload(text));
-        }
-        if self.events.len() >= limits.events || space.backlog.is_full() {
-            return Err(PublishError::QuotaExceeded(limits.events));
-        }
-        let payload = serde_json::from_str(payload)
-            .map_err(|error| PublishError::InvalidPayload(error.to_string()))?;
-        let (at, id) = (UnixMs::now(), Uuid::now_v7());
-        self.events.push(Event {
-            at,
-            id,
-            room: room.into(),
-            topic: topic.into(),
-            payload,
-        });
-        Ok(())
-    }
-}
-
-fn check_key(limits: &Limits, key: &str) -> Result<(), KeyError> {
-    if key.is_empty() || key.len() > limits.key {
-        return Err(KeyError::InvalidKey(limits.key));
-    }
-    Ok(())
-}
-
-fn quota<T>(text: String) -> Result<T, KeyError> {
-    Err(KeyError::QuotaExceeded(text))
-}
-
-fn signed(number: usize) -> isize {
-    isize::try_from(number).unwrap_or(isize::MAX)
 }

@@ -4,16 +4,17 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use serde_json::Value;
 
+use super::manifest::{self, Capability};
 use crate::{UnixMs, events, kv, log::Level, timers};
 
 /// Longest key, in bytes: long enough for the id of any room.
 const KEY_BYTES: u32 = 1024;
 /// Longest value, in bytes.
 const VALUE_BYTES: u32 = 64 * 1024;
-/// Longest delay and period of a timer.
-const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+/// Longest delay and period of a timer: 400 days.
+const LONGEST_MS: u64 = 400 * 24 * 3_600_000;
 /// Shortest period of a timer.
-const PERIOD_MS: u64 = 1_000;
+const SHORTEST_PERIOD_MS: u64 = 100;
 /// When time begins, until a test lets it pass.
 const START: UnixMs = 1_700_000_000_000;
 
@@ -110,6 +111,7 @@ fn with<T>(use_host: impl FnOnce(&mut Host) -> T) -> T {
 /// Forgets everything that this thread's host knows. [`Stage::new`](super::Stage::new) does it.
 pub fn reset() {
     with(|host| *host = Host::default());
+    manifest::set(None);
 }
 
 /// Sets what [`Settings::current`](crate::Settings::current) says.
@@ -230,6 +232,7 @@ pub(crate) fn log(level: Level, message: &str) {
 }
 
 fn check_key(key: &str) -> Result<(), kv::Error> {
+    manifest::require(Capability::KeyValue);
     if key.is_empty() || key.len() > KEY_BYTES as usize {
         return Err(kv::Error::InvalidKey(KEY_BYTES));
     }
@@ -315,6 +318,7 @@ pub(crate) fn kv_list(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<String>, kv::Error> {
+    manifest::require(Capability::KeyValue);
     let keys = keys().into_iter().filter(|key| key.starts_with(prefix));
     let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
     Ok(keys.take(limit as usize).collect())
@@ -325,15 +329,19 @@ pub(crate) fn timer_set(
     after_ms: u64,
     every_ms: Option<u64>,
 ) -> Result<(), timers::Error> {
+    manifest::require(Capability::Timers);
     if key.is_empty() || key.len() > KEY_BYTES as usize {
         return Err(timers::Error::InvalidKey(KEY_BYTES));
     }
-    if after_ms > YEAR_MS {
-        let problem = format!("a delay of {after_ms} ms is longer than {YEAR_MS} ms");
+    if after_ms > LONGEST_MS {
+        let problem = format!("a delay of {after_ms} ms is longer than {LONGEST_MS} ms");
         return Err(timers::Error::InvalidDelay(problem));
     }
-    if let Some(every_ms) = every_ms.filter(|every| !(PERIOD_MS..=YEAR_MS).contains(every)) {
-        let problem = format!("a period of {every_ms} ms is not {PERIOD_MS} to {YEAR_MS} ms");
+    if let Some(every_ms) =
+        every_ms.filter(|every| !(SHORTEST_PERIOD_MS..=LONGEST_MS).contains(every))
+    {
+        let problem =
+            format!("a period of {every_ms} ms is not {SHORTEST_PERIOD_MS} to {LONGEST_MS} ms");
         return Err(timers::Error::InvalidDelay(problem));
     }
     with(|host| {
@@ -351,6 +359,7 @@ pub(crate) fn timer_set(
 }
 
 pub(crate) fn timer_cancel(key: &str) -> Result<(), timers::Error> {
+    manifest::require(Capability::Timers);
     with(|host| {
         let room_id = host.room_id.clone().ok_or(timers::Error::NoRoom)?;
         host.kept.timers.remove(&(room_id, key.to_owned()));
@@ -359,9 +368,13 @@ pub(crate) fn timer_cancel(key: &str) -> Result<(), timers::Error> {
 }
 
 pub(crate) fn publish(topic: &str, payload: &str) -> Result<(), events::Error> {
+    manifest::require(Capability::Publish);
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
     if topic.is_empty() || topic.len() > 128 || !topic.chars().all(allowed) {
         return Err(events::Error::InvalidTopic);
+    }
+    if !manifest::lists_topic(topic) {
+        return Err(events::Error::NotGranted);
     }
     let payload = serde_json::from_str(payload)
         .map_err(|error| events::Error::InvalidPayload(error.to_string()))?;
@@ -375,6 +388,7 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Result<(), events::Error> {
 }
 
 pub(crate) fn increment(name: &str, by: u64) {
+    manifest::require(Capability::Metrics);
     with(|host| {
         let counter = host.counters.entry(name.to_owned()).or_default();
         *counter = counter.saturating_add(by);

@@ -1,16 +1,20 @@
 //! A plugin and rooms for it to rule, without a server.
 
+mod scene;
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::host::{self, Timer};
+use super::{
+    host::{self, Timer},
+    manifest::{self, Manifest, Trimmed},
+    told::{Fired, Joined},
+};
 use crate::{
-    Actions, Amendment, Answer, BeforeConsume, BeforeJoin, BeforeProduce, Codec, Decision, Denial,
-    DescribeRoom, Failure, InitError, OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer,
-    OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer, Outcome, Participant, Plugin, Producer,
-    Room, Settings, Source, Speaker, SpeakerChanged, UnixMs, User, UserId, kv,
+    Denial, Failure, InitError, OnTimer, Outcome, Participant, Plugin, Room, Settings, UnixMs,
+    UserId, kv,
 };
 
 /// A plugin and rooms for it to rule, without a server.
@@ -74,43 +78,6 @@ pub struct Stage<P> {
     twinned: bool,
 }
 
-/// Who has entered, and what the plugin did about it.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// The newcomer.
-    pub participant: Participant,
-    /// The room that was entered.
-    pub room_id: String,
-    /// What `before_join`, `on_room_opened` and `on_join` asked for, in this order.
-    pub actions: Actions,
-    /// What `describe_room` shows.
-    pub shown: Option<Value>,
-}
-
-/// What is sent, and what the plugin did about it.
-#[derive(Clone, Debug)]
-pub struct Produced {
-    /// The new producer.
-    pub producer: Producer,
-    /// How it begins.
-    pub amendment: Amendment,
-    /// What `before_produce` and `on_new_producer` asked for, in this order.
-    pub actions: Actions,
-}
-
-/// A timer that has fired, and what the plugin did about it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fired {
-    /// To which it belonged.
-    pub room_id: String,
-    /// Under which it was set.
-    pub key: String,
-    /// When it was due.
-    pub due: UnixMs,
-    /// What `on_timer` asked for.
-    pub actions: Actions,
-}
-
 impl<P> fmt::Debug for Stage<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stage")
@@ -137,6 +104,37 @@ impl<P: Plugin> Stage<P> {
             first_rtp: BTreeMap::new(),
             twinned: false,
         })
+    }
+
+    /// The same stage, which from now on holds the plugin to its manifest as the server does
+    /// that grants all that the manifest asks for: hooks that it does not name are not called,
+    /// actions and amendments whose capability it lacks are dropped, topics that it does not
+    /// list are not published. Using an import whose capability it lacks panics, for such a
+    /// component would not be loaded.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use voice_room_plugin_sdk::{InitError, Plugin, Settings, testing::Stage};
+    /// # struct Doorman;
+    /// # impl Plugin for Doorman {
+    /// #     fn init(_: Settings) -> Result<Self, InitError> { Ok(Self) }
+    /// # }
+    /// let manifest = r#"
+    ///     name = "doorman"
+    ///     version = "1.0.0"
+    ///     hooks = ["before-join"]
+    /// "#; // or include_str!("../plugin.toml")
+    /// let stage = Stage::<Doorman>::new(json!({})).unwrap().with_manifest(manifest).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the manifest cannot be read, or does not list a command that the plugin registers.
+    pub fn with_manifest(self, manifest: &str) -> Result<Self, InitError> {
+        let manifest = Manifest::read(manifest)?;
+        manifest.check_commands(self.plugin.commands())?;
+        manifest::set(Some(manifest));
+        Ok(self)
     }
 
     /// The same stage, which from now on makes every call twice: on a fresh instance, whose
@@ -213,7 +211,7 @@ impl<P: Plugin> Stage<P> {
             due: timer.due,
             at: self.now(),
         };
-        let actions = self.inform(&timer.room_id, |plugin| plugin.on_timer(&call))?;
+        let actions = self.inform(&timer.room_id, "on-timer", |plugin| plugin.on_timer(&call))?;
         host::timer_done(timer);
         Ok(actions)
     }
@@ -234,247 +232,38 @@ impl<P: Plugin> Stage<P> {
     }
 }
 
-/// What happens in rooms.
+/// Calling hooks, and counting who is there.
 impl<P: Plugin> Stage<P> {
-    /// A user enters a room: `before_join`, for the first one `on_room_opened`, `on_join`,
-    /// `describe_room`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hooks say.
-    pub fn join(&mut self, room_id: &str, user: User) -> Result<Joined, Denial> {
-        let id = self.fresh_id("participant");
-        let connections = self.connections(room_id, user.id).saturating_add(1);
-        let participant = Participant {
-            id,
-            user,
-            connections,
-        };
-        let (room, at) = (self.room(room_id), self.now());
-        let call = BeforeJoin {
-            room,
-            participant: participant.clone(),
-            at,
-        };
-        let mut actions = self.decide(room_id, |plugin| plugin.before_join(&call))?;
-
-        let participants = self.rooms.entry(room_id.to_owned()).or_default();
-        participants.push(participant.clone());
-        let room = self.room(room_id);
-        if room.participants == 1 {
-            let call = OnRoomOpened {
-                room: room.clone(),
-                at,
-            };
-            actions = actions.then(self.inform(room_id, |plugin| plugin.on_room_opened(&call))?);
-        }
-        let call = OnJoin {
-            room,
-            participant,
-            at,
-        };
-        actions = actions.then(self.inform(room_id, |plugin| plugin.on_join(&call))?);
-        let OnJoin {
-            room, participant, ..
-        } = call;
-        let call = DescribeRoom {
-            room,
-            participant,
-            at,
-        };
-        let shown = self.inform(room_id, |plugin| plugin.describe_room(&call))?;
-        Ok(Joined {
-            participant: call.participant,
-            room_id: room_id.to_owned(),
-            actions,
-            shown,
-        })
-    }
-
-    /// A participant goes: `on_leave`, and after the last one `on_room_closed`. For a reason
-    /// see [`OnLeave::reason`].
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hooks say.
-    pub fn leave(&mut self, who: &Joined, reason: &str) -> Outcome {
-        let room_id = &who.room_id;
-        if let Some(participants) = self.rooms.get_mut(room_id) {
-            participants.retain(|participant| participant.id != who.participant.id);
-        }
-        let (room, at) = (self.room(room_id), self.now());
-        let call = OnLeave {
-            room: room.clone(),
-            participant: self.current(who),
-            reason: reason.to_owned(),
-            at,
-        };
-        let actions = self.inform(room_id, |plugin| plugin.on_leave(&call))?;
-        if room.participants == 0 && self.rooms.remove(room_id).is_some() {
-            let call = OnRoomClosed {
-                room,
-                reason: "empty".to_owned(),
-                at,
-            };
-            self.inform(room_id, |plugin| plugin.on_room_closed(&call))?;
-        }
-        Ok(actions)
-    }
-
-    /// A participant sends a client event: `on_command`. The server adds `roomId` to the
-    /// payload's fields, and so does the stage.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn command(&mut self, who: &Joined, command: &str, mut payload: Value) -> Answer {
-        if let Some(fields) = payload.as_object_mut() {
-            fields.insert("roomId".to_owned(), who.room_id.clone().into());
-        }
-        let target = payload.get("userId").and_then(Value::as_u64);
-        let call = OnCommand {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            command: command.to_owned(),
-            payload_json: payload.to_string(),
-            target: target.and_then(|user| self.presence(&who.room_id, user)),
-            at: self.now(),
-        };
-        self.decide(&who.room_id, |plugin| plugin.on_command(&call))
-    }
-
-    /// A participant starts to send: `before_produce`, `on_new_producer`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hooks say.
-    pub fn produce(&mut self, who: &Joined, source: Source) -> Result<Produced, Denial> {
-        let (room, participant, at) = (self.room(&who.room_id), self.current(who), self.now());
-        let call = BeforeProduce {
-            room,
-            participant,
-            source,
-            codec: Codec::opus(),
-            at,
-        };
-        let permit = self.decide(&who.room_id, |plugin| plugin.before_produce(&call))?;
-        let (amendment, actions) = permit.into_parts()?;
-
-        let producer = Producer {
-            id: self.fresh_id("producer"),
-            source,
-            codec: Codec::opus(),
-        };
-        let BeforeProduce {
-            room, participant, ..
-        } = call;
-        let call = OnNewProducer {
-            room,
-            participant,
-            producer,
-            at,
-        };
-        let told = self.inform(&who.room_id, |plugin| plugin.on_new_producer(&call))?;
-        Ok(Produced {
-            producer: call.producer,
-            amendment,
-            actions: actions.then(told),
-        })
-    }
-
-    /// A participant asks to receive a producer of another's: `before_consume`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn consume(&mut self, who: &Joined, owner: &Joined, producer: &Producer) -> Decision {
-        let call = BeforeConsume {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            owner: owner.participant.user.id,
-            at: self.now(),
-        };
-        self.decide(&who.room_id, |plugin| plugin.before_consume(&call))
-    }
-
-    /// The first packet of a producer arrives: `on_first_rtp`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn first_rtp(&mut self, who: &Joined, producer: &Producer) -> Outcome {
-        let at = self.now();
-        self.first_rtp.insert(producer.id.clone(), at);
-        let call = OnFirstRtp {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            at,
-        };
-        self.inform(&who.room_id, |plugin| plugin.on_first_rtp(&call))
-    }
-
-    /// A producer ends: `on_producer_closed`. For a reason see [`OnProducerClosed::reason`].
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn close(&mut self, who: &Joined, producer: &Producer, reason: &str) -> Outcome {
-        let call = OnProducerClosed {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            reason: reason.to_owned(),
-            first_rtp_at: self.first_rtp.remove(&producer.id),
-            at: self.now(),
-        };
-        self.inform(&who.room_id, |plugin| plugin.on_producer_closed(&call))
-    }
-
-    /// These users speak, loudest first, each through a producer named after the user:
-    /// `speaker_changed`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn speakers(&mut self, room_id: &str, users: &[UserId]) -> Outcome {
-        let speakers = users.iter().map(|&user_id| Speaker {
-            user_id,
-            producer_id: format!("producer of {user_id}"),
-            volume: -30,
-        });
-        let call = SpeakerChanged {
-            room: self.room(room_id),
-            speakers: speakers.collect(),
-            at: self.now(),
-        };
-        self.inform(room_id, |plugin| plugin.speaker_changed(&call))
-    }
-
-    fn decide<T: fmt::Debug + PartialEq>(
+    fn decide<T: Told>(
         &mut self,
         room_id: &str,
+        name: &str,
         hook: impl Fn(&mut P) -> Result<T, Denial>,
     ) -> Result<T, Denial> {
-        self.call(room_id, hook, |denial| matches!(denial, Denial::Failed(_)))
+        let failed = |denial: &Denial| matches!(denial, Denial::Failed(_));
+        self.call(room_id, name, hook, failed)
     }
 
-    fn inform<T: fmt::Debug + PartialEq>(
+    fn inform<T: Told>(
         &mut self,
         room_id: &str,
+        name: &str,
         hook: impl Fn(&mut P) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.call(room_id, hook, |_| true)
+        self.call(room_id, name, hook, |_| true)
     }
 
     /// Calls a hook as the server does: if it fails, what it kept is undone.
-    fn call<T: fmt::Debug + PartialEq, E: fmt::Debug + PartialEq>(
+    fn call<T: Told, E: Trimmed + fmt::Debug + PartialEq>(
         &mut self,
         room_id: &str,
+        name: &str,
         hook: impl Fn(&mut P) -> Result<T, E>,
         failed: impl Fn(&E) -> bool,
     ) -> Result<T, E> {
+        if !manifest::names_hook(name) {
+            return Ok(T::default());
+        }
         let before = host::kept();
         let twin = self.twinned.then(|| {
             let everything = host::snapshot();
@@ -507,7 +296,7 @@ impl<P: Plugin> Stage<P> {
         if result.as_ref().is_err_and(failed) {
             host::set_kept(before);
         }
-        result
+        result.map(T::trimmed).map_err(E::trimmed)
     }
 
     fn fresh_id(&mut self, noun: &str) -> String {
@@ -549,6 +338,11 @@ impl<P: Plugin> Stage<P> {
         }
     }
 }
+
+/// What hooks return, nothing being the default.
+trait Told: Trimmed + Default + fmt::Debug + PartialEq {}
+
+impl<T: Trimmed + Default + fmt::Debug + PartialEq> Told for T {}
 
 fn count<'a>(participants: impl Iterator<Item = &'a Participant>) -> u32 {
     u32::try_from(participants.count()).unwrap_or(u32::MAX)

@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Answer, Failure, InitError, OnCommand, Plugin, ProduceDecision, Reply, Settings, Source, User,
-    allow, events, kv, log, metrics,
+    Actions, Answer, BeforeConsume, Decision, Failure, InitError, OnCommand, OnJoin, OnRoomClosed,
+    OnRoomOpened, OnTimer, Outcome, Permit, Plugin, ProduceDecision, Reply, Settings, Source, User,
+    allow, events, kv, log, metrics, refuse, timers,
 };
 
 struct Counting;
@@ -126,4 +129,281 @@ fn keys_values_and_topics_out_of_bounds_are_refused_as_by_the_server() {
         kv::get_bytes("text").unwrap().as_deref(),
         Some(b"{".as_slice())
     );
+}
+
+const ONCE: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts in key-value what it is told, and obeys commands.
+struct Scripted;
+
+impl Plugin for Scripted {
+    fn init(_settings: Settings) -> Result<Self, InitError> {
+        Ok(Self)
+    }
+
+    fn commands(&self) -> &[&str] {
+        &["once", "repeat", "cancel", "expire", "whom", "fail-next"]
+    }
+
+    fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
+        Ok(Actions::new().emit_to_room("x:opened", call.room.participants))
+    }
+
+    fn on_room_closed(&mut self, call: &OnRoomClosed) -> Result<(), Failure> {
+        kv::set("closed", &(&call.room.id, &call.reason))?;
+        Ok(())
+    }
+
+    fn before_produce(&mut self, _call: &crate::BeforeProduce) -> ProduceDecision {
+        Ok(Permit::new().start_muted().attach("x"))
+    }
+
+    fn before_consume(&mut self, call: &BeforeConsume) -> Decision {
+        if call.owner == 13 {
+            return refuse("NOT_THEM", "Not them");
+        }
+        allow()
+    }
+
+    fn on_timer(&mut self, call: &OnTimer) -> Outcome {
+        if kv::get("fail")? == Some(true) {
+            return Err(Failure::new("told to"));
+        }
+        let fired = (call.at, call.room.participants);
+        Ok(Actions::new().emit_to_room(&call.key, fired))
+    }
+
+    fn on_command(&mut self, call: &OnCommand) -> Answer {
+        match call.command.as_str() {
+            "once" => timers::set("once", ONCE)?,
+            "repeat" => timers::set_repeating("repeat", SECOND, 10 * SECOND)?,
+            "cancel" => timers::cancel("once")?,
+            "expire" => kv::set_expiring("brief", &1, SECOND)?,
+            "fail-next" => kv::set("fail", &true)?,
+            _ => return Ok(Reply::new().data(call.target.as_ref().map(|it| it.user.id))?),
+        }
+        Ok(Reply::new())
+    }
+}
+
+fn scripted() -> (Stage<Scripted>, Joined) {
+    let mut stage = Stage::<Scripted>::new(json!({})).unwrap().twinned();
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    (stage, alice)
+}
+
+#[test]
+fn timers_fire_when_they_are_due_in_that_order_and_at_their_time() {
+    let (mut stage, alice) = scripted();
+    let start = stage.now();
+    stage.command(&alice, "once", json!({})).unwrap();
+    stage.command(&alice, "repeat", json!({})).unwrap();
+    let fired = |fired: Vec<Fired>| -> Vec<_> {
+        let fired = fired.into_iter();
+        fired.map(|it| (it.key, it.due - start)).collect()
+    };
+    let first = stage.advance(30_500).unwrap();
+    assert_eq!(
+        first[0].actions,
+        Actions::new().emit_to_room("repeat", (start + 1_000, 1))
+    );
+    let expected = [
+        ("repeat", 1_000),
+        ("repeat", 11_000),
+        ("repeat", 21_000),
+        ("once", 30_000),
+    ];
+    assert_eq!(
+        fired(first),
+        expected.map(|(key, due)| (key.to_owned(), due))
+    );
+    assert_eq!(
+        fired(stage.advance(500).unwrap()),
+        [("repeat".to_owned(), 31_000)]
+    );
+    assert_eq!(stage.now(), start + 31_000);
+}
+
+#[test]
+fn a_timer_outlives_its_room_and_the_server_unless_it_is_cancelled() {
+    let (mut stage, alice) = scripted();
+    stage.command(&alice, "once", json!({})).unwrap();
+    stage.leave(&alice, "left").unwrap();
+    stage.restart_server().unwrap();
+    let at = stage.now() + 30_000;
+    let fired = stage.advance(40_000).unwrap();
+    assert_eq!(
+        fired[0].actions,
+        Actions::new().emit_to_room("once", (at, 0))
+    );
+    assert!(timers_set().is_empty());
+
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    stage.command(&alice, "once", json!({})).unwrap();
+    stage.command(&alice, "cancel", json!({})).unwrap();
+    assert_eq!(stage.advance(40_000).unwrap(), []);
+}
+
+fn timers_set() -> Vec<Timer> {
+    super::timers()
+}
+
+#[test]
+fn a_timer_whose_call_fails_stays_due() {
+    let (mut stage, alice) = scripted();
+    stage.command(&alice, "once", json!({})).unwrap();
+    stage.command(&alice, "fail-next", json!({})).unwrap();
+    assert!(stage.advance(30_000).is_err());
+    kv::delete("fail").unwrap();
+    assert_eq!(stage.advance(1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_key_is_gone_when_its_time_has_passed() {
+    let (mut stage, alice) = scripted();
+    stage.command(&alice, "expire", json!({})).unwrap();
+    stage.advance(999).unwrap();
+    assert_eq!(stage.kv::<u32>("brief"), Some(1));
+    assert_eq!(kv::increment("brief", 2).unwrap(), 3);
+    stage.advance(1).unwrap();
+    assert_eq!(stage.kv::<u32>("brief"), None);
+    assert!(keys().is_empty());
+}
+
+#[test]
+fn keys_are_compared_and_incremented_as_by_the_server() {
+    reset();
+    assert!(kv::insert("lock", &1).unwrap());
+    assert!(!kv::insert("lock", &2).unwrap());
+    assert!(!kv::compare_and_set("lock", Some(&2), Some(&3)).unwrap());
+    assert!(kv::compare_and_set("lock", Some(&1), None).unwrap());
+    assert_eq!(kv::get::<u32>("lock").unwrap(), None);
+
+    assert_eq!(kv::increment("count", -3).unwrap(), -3);
+    assert_eq!(kv::get::<i64>("count").unwrap(), Some(-3));
+    kv::set("count", &i64::MAX).unwrap();
+    assert_eq!(
+        kv::increment("count", 1),
+        Err(kv::Error::Overflow("count".into()))
+    );
+    kv::set("count", "three").unwrap();
+    assert_eq!(
+        kv::increment("count", 1),
+        Err(kv::Error::NotANumber("count".into()))
+    );
+
+    let doubled = kv::update("count", |_: Option<Value>| None).unwrap();
+    assert_eq!((doubled, keys()), (None, vec![]));
+}
+
+#[test]
+fn timers_out_of_bounds_or_without_a_room_are_refused_as_by_the_server() {
+    reset();
+    assert!(matches!(
+        timers::set("", SECOND),
+        Err(timers::Error::InvalidKey(_))
+    ));
+    assert!(matches!(
+        timers::set("k", Duration::MAX),
+        Err(timers::Error::InvalidDelay(_))
+    ));
+    let often = timers::set_repeating("k", SECOND, Duration::ZERO);
+    assert!(matches!(often, Err(timers::Error::InvalidDelay(_))));
+    assert_eq!(timers::set("k", SECOND), Err(timers::Error::NoRoom));
+}
+
+#[test]
+fn rooms_open_and_close_producers_are_amended_and_consuming_is_refused() {
+    let (mut stage, alice) = scripted();
+    assert_eq!(alice.actions, Actions::new().emit_to_room("x:opened", 1));
+    let thirteen = stage.join("lobby", User::new(13)).unwrap();
+    assert!(thirteen.actions.is_empty(), "it was open");
+
+    let produced = stage.produce(&alice, Source::Mic).unwrap();
+    assert!(produced.amendment.muted);
+    assert_eq!(produced.amendment.attach, Some(json!("x")));
+    let mic = &produced.producer;
+    assert!(stage.consume(&thirteen, &alice, mic).is_ok());
+    assert!(stage.consume(&alice, &thirteen, mic).is_err());
+
+    let whom = |stage: &mut Stage<Scripted>, user: u64| {
+        stage
+            .command(&alice, "whom", json!({ "userId": user }))
+            .unwrap()
+            .data
+    };
+    assert_eq!(whom(&mut stage, 13), Some(json!(13)));
+    assert_eq!(whom(&mut stage, 14), Some(json!(null)));
+
+    stage.leave(&thirteen, "left").unwrap();
+    assert_eq!(stage.kv::<Value>("closed"), None);
+    stage.leave(&alice, "left").unwrap();
+    assert_eq!(stage.kv("closed"), Some(json!(["lobby", "empty"])));
+}
+
+/// Counts in memory, which is not what a plugin may do.
+struct Forgetful(u32);
+
+impl Plugin for Forgetful {
+    fn init(_settings: Settings) -> Result<Self, InitError> {
+        Ok(Self(0))
+    }
+
+    fn on_join(&mut self, _call: &OnJoin) -> Outcome {
+        self.0 += 1;
+        Ok(Actions::new().emit_to_room("x:count", self.0))
+    }
+}
+
+#[test]
+#[should_panic(expected = "fresh instance (left) and live one differ")]
+fn a_twinned_stage_finds_what_is_kept_in_memory() {
+    let mut stage = Stage::<Forgetful>::new(json!({})).unwrap().twinned();
+    stage.join("lobby", User::new(1)).unwrap();
+    drop(stage.join("lobby", User::new(2)));
+}
+
+const MANIFEST: &str = r#"
+    name = "scripted"
+    version = "0.2.0"
+    hooks = ["on-room-opened", "before-produce", "on-command"]
+    commands = ["once", "repeat", "cancel", "expire", "whom", "fail-next"]
+    topics = ["counted", "x.*"]
+    capabilities = ["publish", "mute"]
+"#;
+
+#[test]
+fn what_a_manifest_does_not_ask_for_is_not_done() {
+    let stage = Stage::<Scripted>::new(json!({})).unwrap();
+    let mut stage = stage.with_manifest(MANIFEST).unwrap();
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    assert!(alice.actions.is_empty(), "it may not emit");
+    let produced = stage.produce(&alice, Source::Mic).unwrap();
+    assert_eq!(produced.amendment, crate::Amendment::default());
+    assert!(
+        stage.consume(&alice, &alice, &produced.producer).is_ok(),
+        "it is not asked"
+    );
+    assert_eq!(events::publish("x.y", 1), Ok(()));
+    assert_eq!(events::publish("xy", 1), Err(events::Error::NotGranted));
+}
+
+#[test]
+#[should_panic(expected = "does not ask for: Timers")]
+fn an_import_that_a_manifest_does_not_ask_for_is_not_there() {
+    let stage = Stage::<Scripted>::new(json!({})).unwrap();
+    let mut stage = stage.with_manifest(MANIFEST).unwrap();
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    drop(stage.command(&alice, "once", json!({})));
+}
+
+#[test]
+fn a_command_that_a_manifest_does_not_list_keeps_the_plugin_from_loading() {
+    let manifest = MANIFEST.replace("\"whom\", ", "");
+    let stage = Stage::<Scripted>::new(json!({})).unwrap();
+    let error = stage.with_manifest(&manifest).unwrap_err().to_string();
+    assert!(error.contains("`whom`"), "{error}");
+    let stage = Stage::<Scripted>::new(json!({})).unwrap();
+    assert!(stage.with_manifest("name = 1").is_err());
 }

@@ -1,4 +1,4 @@
-//! The file of published events: JSON objects, one a line, appended and never changed.
+//! A file of JSON objects, one a line, appended and never changed.
 
 use std::{
     collections::HashSet,
@@ -10,13 +10,13 @@ use std::{
 /// How far back the end of the last whole line is looked for at a time, in bytes.
 const STEP: u64 = 64 * 1024;
 
-pub(super) struct Published {
+pub(super) struct Lines {
     path: PathBuf,
     /// `None` after an error, until the file could be opened anew.
     file: Option<File>,
 }
 
-impl Published {
+impl Lines {
     /// Opens or creates the file. A last line that a crash has torn is moved to a file
     /// beside it.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
@@ -136,8 +136,8 @@ fn move_torn(path: &Path, file: &mut File, whole: u64, length: u64) -> io::Resul
         file = %path.display(),
         aside = %aside.display(),
         bytes = length - whole,
-        "the last line of the published events was torn by a crash and is moved aside; \
-         its event is still in the outbox and is appended again"
+        "the last line was torn by a crash and is moved aside; it is still in the outbox and \
+         is appended again"
     );
     Ok(())
 }
@@ -155,8 +155,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("published.jsonl");
         std::fs::write(&path, "{\"a\":1}\n{\"b\":2}\n{\"c\":").unwrap();
-        let mut published = Published::open(path.clone()).unwrap();
-        published.append(lines(&["{\"d\":4}"])).unwrap();
+        let mut file = Lines::open(path.clone()).unwrap();
+        file.append(lines(&["{\"d\":4}"])).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"a\":1}\n{\"b\":2}\n{\"d\":4}\n");
         let torn = std::fs::read_to_string(dir.path().join("published.jsonl.torn")).unwrap();
@@ -169,18 +169,16 @@ mod tests {
         let path = dir.path().join("published.jsonl");
         let torn = "x".repeat(usize::try_from(STEP).unwrap() * 3);
         std::fs::write(&path, format!("{{}}\n{torn}")).unwrap();
-        drop(Published::open(path.clone()).unwrap());
+        drop(Lines::open(path.clone()).unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
     }
 
     #[test]
     fn lines_that_the_file_has_are_not_appended_again() {
         let dir = tempfile::tempdir().unwrap();
-        let mut published = Published::open(dir.path().join("published.jsonl")).unwrap();
-        published
-            .append(lines(&["{\"a\":1}", "{\"b\":2}"]))
-            .unwrap();
-        let left = published
+        let mut file = Lines::open(dir.path().join("published.jsonl")).unwrap();
+        file.append(lines(&["{\"a\":1}", "{\"b\":2}"])).unwrap();
+        let left = file
             .without_present(vec!["{\"b\":2}", "{\"c\":3}"])
             .unwrap();
         assert_eq!(left, ["{\"c\":3}"]);

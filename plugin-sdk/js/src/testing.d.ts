@@ -1,0 +1,103 @@
+/**
+ * A plugin and rooms for it to rule, in Node.js, without a server and without WebAssembly.
+ *
+ * ```js
+ * const manifest = readManifest(new URL('../plugin.toml', import.meta.url));
+ * const stage = new Stage(plugin, { manifest, settings: {} });
+ * const guest = stage.join('lobby', { id: 1, roles: ['guest'] });
+ * assert.equal(guest.refusal?.code, 'MEMBERS_ONLY');
+ * ```
+ *
+ * The stage calls the hooks that the server would call, in the same order and with the same
+ * counts, and undoes what a hook that throws has written. Time moves only with
+ * {@link Stage.advance}. Actions are returned, not carried out. What the server would drop
+ * because the manifest does not ask for it, throws.
+ */
+
+import type { Action, Amendment, Json, Source, Start, UnixMs, UserId } from './index.js';
+
+/** What plugin.toml says. */
+export interface Manifest {
+  name: string;
+  version: string;
+  description?: string;
+  hooks: string[];
+  commands: string[];
+  topics: string[];
+  capabilities: string[];
+}
+
+/** Reads and checks a plugin.toml. Throws what is wrong with it. */
+export function readManifest(path: string | URL): Manifest;
+
+/** Who joins. Without roles and claims unless given. */
+export interface NewUser {
+  id: UserId;
+  name?: string;
+  avatar?: string;
+  roles?: string[];
+  claims?: { [name: string]: Json };
+}
+
+/** What a deciding hook or a command says. */
+export interface Answer {
+  /** `undefined` where it was allowed. */
+  refusal: { code: string; message: string; details?: Json } | undefined;
+  /** What all hooks of the step asked for, in order. */
+  actions: Action[];
+}
+
+export interface Joined extends Answer {
+  readonly roomId: string;
+  readonly user: NewUser;
+  /** What `describeRoom` shows. */
+  shown?: Json;
+}
+
+export interface Produced extends Answer {
+  readonly joined: Joined;
+  /** How the producer begins, if the plugin says. */
+  amendment?: Amendment;
+  producer?: { id: string; source: Source };
+}
+
+export class Stage {
+  /** Starts a plugin. Throws what its start says. */
+  constructor(plugin: Start, options: { manifest: Manifest; settings?: { [name: string]: Json } });
+
+  now: UnixMs;
+  /** Lets time pass. The timers that were due meanwhile, and what `onTimer` asked for. */
+  advance(ms: number): { roomId: string; key: string; actions: Action[] }[];
+
+  /** As the server after a failure: memory is gone, storage and rooms are not. */
+  replaceInstance(): void;
+  /** As a server that was killed: memory and everybody in the rooms are gone. */
+  restartServer(): void;
+
+  /** `beforeJoin`, `onRoomOpened` where it is the first, `onJoin`, `describeRoom`. */
+  join(roomId: string, user: NewUser): Joined;
+  /** `onLeave`, `onRoomClosed` where it was the last. */
+  leave(joined: Joined, reason?: string): Action[];
+  /** `beforeProduce`, `onNewProducer`. */
+  produce(joined: Joined, source?: Source): Produced;
+  /** `beforeConsume`. */
+  consume(joined: Joined, produced: Produced): Answer;
+  /** `onFirstRtp`. */
+  firstRtp(produced: Produced): Action[];
+  /** `onProducerClosed`. */
+  closeProducer(produced: Produced, reason?: string): Action[];
+  /** `speakerChanged`: these users speak, loudest first. */
+  speakers(roomId: string, userIds: UserId[]): Action[];
+  /** `onCommand`. The stage adds `roomId` to the payload, as the server does. */
+  command(
+    joined: Joined,
+    command: string,
+    payload?: { [name: string]: Json },
+  ): Answer & { data: Json | undefined };
+
+  /** What the plugin keeps in key-value, by key. */
+  readonly stored: { [key: string]: Json };
+  readonly published: { topic: string; payload: Json }[];
+  readonly counters: { [name: string]: number };
+  readonly logged: { level: string; message: string }[];
+}

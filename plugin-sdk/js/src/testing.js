@@ -1,0 +1,271 @@
+// A plugin and rooms for it to rule, without a server. Documented in testing.d.ts.
+
+import { bare } from './bare.js';
+import { ACTIONS, camel } from './contract.js';
+import { guest } from './guest.js';
+import { install } from './host.js';
+import { Memory } from './testing/memory.js';
+
+export { readManifest } from './manifest.js';
+
+const CODEC = { mimeType: 'audio/opus', clockRate: 48000, channels: 2 };
+
+const parsed = (text) => (text === undefined ? undefined : JSON.parse(text));
+
+/** From the contract's types to what a test compares with. */
+const action = ({ tag, val }) => {
+  switch (tag) {
+    case 'emit-to-user':
+      return { emitToUser: { userId: Number(val.userId), event: val.event, payload: parsed(val.payload) } };
+    case 'emit-to-room': {
+      const except = val.except === undefined ? {} : { except: Number(val.except) };
+      return { emitToRoom: { event: val.event, payload: parsed(val.payload), ...except } };
+    }
+    case 'kick':
+      return { kick: { userId: Number(val.userId), reason: val.reason } };
+    default:
+      return { [tag]: val.tag === 'user' ? { user: Number(val.val) } : { producer: val.val } };
+  }
+};
+
+const refusal = ({ tag, val }) => {
+  if (tag !== 'refuse') return undefined;
+  const { code, message, details } = val;
+  return { code, message, ...(details === undefined ? {} : { details: parsed(details) }) };
+};
+
+export class Stage {
+  now = 1_700_000_000_000;
+  #ids = 0;
+  /** Participants in the contract's types, by room. */
+  #rooms = new Map();
+  #start;
+  #manifest;
+  #memory;
+  #instance;
+
+  constructor(start, { manifest, settings = {} }) {
+    this.#start = start;
+    this.#manifest = manifest;
+    this.#memory = new Memory(settings, manifest.topics);
+    this.replaceInstance();
+  }
+
+  /** Runs with the stage's imports, and with what a plugin lacks taken away. */
+  #within(roomId, now, run) {
+    const memory = this.#memory;
+    const imports = install(memory.interfaces(this.#manifest.capabilities));
+    const giveBack = bare();
+    try {
+      return memory.during(roomId, now, run);
+    } finally {
+      giveBack();
+      install(imports);
+    }
+  }
+
+  #call(hook, roomId, fields) {
+    const exported = this.#instance[camel(hook)];
+    if (!exported) return undefined;
+    const call = { room: this.#room(roomId), at: BigInt(this.now), ...fields };
+    const answer = this.#within(roomId, this.now, () => exported[camel(hook)](call));
+    const actions = Array.isArray(answer) ? answer : (answer?.actions ?? []);
+    for (const { tag } of actions) this.#require(ACTIONS[tag], `the action ${camel(tag)}`);
+    return answer;
+  }
+
+  /** The server drops what was not asked for; a test should hear of it. */
+  #require(capability, what) {
+    if (!this.#manifest.capabilities.includes(capability)) {
+      throw new Error(`${what} needs the capability "${capability}" in plugin.toml`);
+    }
+  }
+
+  #decide(hook, roomId, fields) {
+    const answer = this.#call(hook, roomId, fields);
+    if (!answer) return { refusal: undefined, actions: [] };
+    return { refusal: refusal(answer.verdict), actions: answer.actions.map(action), answer };
+  }
+
+  #inform(hook, roomId, fields) {
+    return (this.#call(hook, roomId, fields) ?? []).map(action);
+  }
+
+  #room(id) {
+    return { id, participants: this.#participants(id).length };
+  }
+
+  #participants(roomId) {
+    return this.#rooms.get(roomId) ?? [];
+  }
+
+  #connections(roomId, userId) {
+    return this.#participants(roomId).filter(({ user }) => user.id === userId).length;
+  }
+
+  #current(joined) {
+    if (joined.refusal) throw new Error(`user ${joined.user.id} was refused: ${joined.refusal.code}`);
+    const participant = joined.participant;
+    return { ...participant, connections: this.#connections(joined.roomId, participant.user.id) };
+  }
+
+  #id(noun) {
+    this.#ids += 1;
+    return `${noun}-${this.#ids}`;
+  }
+
+  replaceInstance() {
+    const instance = guest(this.#start, this.#manifest.hooks);
+    let registered;
+    try {
+      registered = this.#within(undefined, this.now, () => instance.lifecycle.init()).commands;
+    } catch (error) {
+      throw new Error(error);
+    }
+    const unlisted = registered.find((command) => !this.#manifest.commands.includes(command));
+    if (unlisted) throw new Error(`plugin.toml does not list the command "${unlisted}"`);
+    if (registered.length > 0 && !instance.onCommand) {
+      throw new Error('the plugin registers commands but has no onCommand');
+    }
+    this.#instance = { ...instance, commands: registered };
+  }
+
+  restartServer() {
+    this.#rooms.clear();
+    this.replaceInstance();
+  }
+
+  join(roomId, { id, name, avatar, roles = [], claims = {} }) {
+    const user = { id: BigInt(id), name, avatar, roles, claims: JSON.stringify(claims) };
+    const connections = this.#connections(roomId, user.id) + 1;
+    const participant = { id: this.#id('participant'), user, connections };
+    const { refusal, actions } = this.#decide('before-join', roomId, { participant });
+    const joined = { roomId, user: { id, name, avatar, roles, claims }, participant, refusal, actions };
+    if (refusal) return joined;
+
+    const before = this.#participants(roomId);
+    this.#rooms.set(roomId, [...before, participant]);
+    if (before.length === 0) joined.actions.push(...this.#inform('on-room-opened', roomId, {}));
+    joined.actions.push(...this.#inform('on-join', roomId, { participant }));
+    joined.shown = parsed(this.#call('describe-room', roomId, { participant }));
+    return joined;
+  }
+
+  leave(joined, reason = 'left') {
+    const { roomId, participant } = joined;
+    const rest = this.#participants(roomId).filter(({ id }) => id !== participant.id);
+    this.#rooms.set(roomId, rest);
+    const actions = this.#inform('on-leave', roomId, { participant: this.#current(joined), reason });
+    if (rest.length === 0) {
+      this.#rooms.delete(roomId);
+      this.#call('on-room-closed', roomId, { reason: 'empty' });
+    }
+    return actions;
+  }
+
+  produce(joined, source = 'mic') {
+    const { roomId } = joined;
+    const participant = this.#current(joined);
+    const call = { participant, source, codec: CODEC };
+    const { refusal, actions, answer } = this.#decide('before-produce', roomId, call);
+    if (refusal) return { joined, refusal, actions };
+    let amendment;
+    if (answer?.amendment) {
+      this.#require('amend', 'an amendment');
+      const { attach, ...rest } = answer.amendment;
+      amendment = { ...rest, ...(attach === undefined ? {} : { attach: parsed(attach) }) };
+      if (amendment.priority === undefined) delete amendment.priority;
+    }
+    const producer = { id: this.#id('producer'), source, codec: CODEC };
+    actions.push(...this.#inform('on-new-producer', roomId, { participant, producer }));
+    return { joined, refusal, actions, amendment, producer };
+  }
+
+  firstRtp(produced) {
+    produced.firstRtpAt = this.now;
+    return this.#aboutProducer('on-first-rtp', produced, {});
+  }
+
+  closeProducer(produced, reason = 'closed') {
+    const { firstRtpAt } = produced;
+    const since = firstRtpAt === undefined ? undefined : BigInt(firstRtpAt);
+    return this.#aboutProducer('on-producer-closed', produced, { reason, firstRtpAt: since });
+  }
+
+  #aboutProducer(hook, { joined, producer }, fields) {
+    const call = { participant: this.#current(joined), producer, ...fields };
+    return this.#inform(hook, joined.roomId, call);
+  }
+
+  consume(joined, { producer, joined: { user } }) {
+    const call = { participant: this.#current(joined), producer, owner: BigInt(user.id) };
+    const { refusal, actions } = this.#decide('before-consume', joined.roomId, call);
+    return { refusal, actions };
+  }
+
+  speakers(roomId, userIds) {
+    const speakers = userIds.map((id) => ({
+      userId: BigInt(id),
+      producerId: `producer of ${id}`,
+      volume: -30,
+    }));
+    return this.#inform('speaker-changed', roomId, { speakers });
+  }
+
+  command(joined, command, payload = {}) {
+    const { roomId } = joined;
+    if (!this.#instance.commands.includes(command)) {
+      throw new Error(`the plugin does not register the command "${command}"`);
+    }
+    const named = Number.isSafeInteger(payload.userId) ? BigInt(payload.userId) : undefined;
+    const target = this.#participants(roomId).find(({ user }) => user.id === named);
+    const text = JSON.stringify({ ...payload, roomId });
+    const call = { participant: this.#current(joined), command, payload: text, target };
+    const { answer, actions } = this.#call('on-command', roomId, call);
+    const data = answer.tag === 'done' ? parsed(answer.val) : undefined;
+    return { refusal: refusal(answer), data, actions: actions.map(action) };
+  }
+
+  advance(ms) {
+    const end = this.now + ms;
+    const fired = [];
+    for (let next = this.#due(end); next; next = this.#due(end)) {
+      const [id, { roomId, key, due, every }] = next;
+      this.now = Math.max(this.now, due);
+      const actions = this.#inform('on-timer', roomId, { key, due: BigInt(due) });
+      fired.push({ roomId, key, actions });
+      const { timers } = this.#memory;
+      // Unless the hook has set or cancelled it.
+      if (timers.get(id)?.due === due) {
+        if (every === undefined) timers.delete(id);
+        else timers.set(id, { roomId, key, due: due + every, every });
+      }
+    }
+    this.now = end;
+    return fired;
+  }
+
+  /** The timer that is due first, if one is until then. */
+  #due(end) {
+    const waiting = [...this.#memory.timers].filter(([, { due }]) => due <= end);
+    return waiting.sort(([, a], [, b]) => a.due - b.due)[0];
+  }
+
+  get stored() {
+    this.#memory.now = this.now;
+    const read = (key) => JSON.parse(new TextDecoder().decode(this.#memory.value(key)));
+    return Object.fromEntries(this.#memory.live().map((key) => [key, read(key)]));
+  }
+
+  get published() {
+    return this.#memory.published;
+  }
+
+  get counters() {
+    return this.#memory.counters;
+  }
+
+  get logged() {
+    return this.#memory.logged;
+  }
+}

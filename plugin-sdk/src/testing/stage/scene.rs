@@ -1,0 +1,252 @@
+//! What happens in rooms, and the hooks that the server then calls.
+
+use serde_json::Value;
+
+use super::Stage;
+use crate::{
+    Answer, BeforeConsume, BeforeJoin, BeforeProduce, Codec, Decision, Denial, DescribeRoom,
+    OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed, OnRoomClosed,
+    OnRoomOpened, Outcome, Participant, Plugin, Producer, Source, Speaker, SpeakerChanged, User,
+    UserId,
+    testing::told::{Joined, Produced},
+};
+
+/// What happens in rooms.
+impl<P: Plugin> Stage<P> {
+    /// A user enters a room: `before_join`, for the first one `on_room_opened`, `on_join`,
+    /// `describe_room`.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hooks say.
+    pub fn join(&mut self, room_id: &str, user: User) -> Result<Joined, Denial> {
+        let id = self.fresh_id("participant");
+        let connections = self.connections(room_id, user.id).saturating_add(1);
+        let participant = Participant {
+            id,
+            user,
+            connections,
+        };
+        let (room, at) = (self.room(room_id), self.now());
+        let call = BeforeJoin {
+            room,
+            participant: participant.clone(),
+            at,
+        };
+        let mut actions =
+            self.decide(room_id, "before-join", |plugin| plugin.before_join(&call))?;
+
+        let participants = self.rooms.entry(room_id.to_owned()).or_default();
+        participants.push(participant.clone());
+        let room = self.room(room_id);
+        if room.participants == 1 {
+            let call = OnRoomOpened {
+                room: room.clone(),
+                at,
+            };
+            actions = actions.then(self.inform(room_id, "on-room-opened", |plugin| {
+                plugin.on_room_opened(&call)
+            })?);
+        }
+        let call = OnJoin {
+            room,
+            participant,
+            at,
+        };
+        actions = actions.then(self.inform(room_id, "on-join", |plugin| plugin.on_join(&call))?);
+        let OnJoin {
+            room, participant, ..
+        } = call;
+        let call = DescribeRoom {
+            room,
+            participant,
+            at,
+        };
+        let shown = self.inform(room_id, "describe-room", |plugin| {
+            plugin.describe_room(&call)
+        })?;
+        Ok(Joined {
+            participant: call.participant,
+            room_id: room_id.to_owned(),
+            actions,
+            shown,
+        })
+    }
+
+    /// A participant goes: `on_leave`, and after the last one `on_room_closed`. For a reason
+    /// see [`OnLeave::reason`].
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hooks say.
+    pub fn leave(&mut self, who: &Joined, reason: &str) -> Outcome {
+        let room_id = &who.room_id;
+        if let Some(participants) = self.rooms.get_mut(room_id) {
+            participants.retain(|participant| participant.id != who.participant.id);
+        }
+        let (room, at) = (self.room(room_id), self.now());
+        let call = OnLeave {
+            room: room.clone(),
+            participant: self.current(who),
+            reason: reason.to_owned(),
+            at,
+        };
+        let actions = self.inform(room_id, "on-leave", |plugin| plugin.on_leave(&call))?;
+        if room.participants == 0 && self.rooms.remove(room_id).is_some() {
+            let call = OnRoomClosed {
+                room,
+                reason: "empty".to_owned(),
+                at,
+            };
+            self.inform(room_id, "on-room-closed", |plugin| {
+                plugin.on_room_closed(&call)
+            })?;
+        }
+        Ok(actions)
+    }
+
+    /// A participant sends a client event: `on_command`. The server adds `roomId` to the
+    /// payload's fields, and so does the stage.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hook says.
+    pub fn command(&mut self, who: &Joined, command: &str, mut payload: Value) -> Answer {
+        if let Some(fields) = payload.as_object_mut() {
+            fields.insert("roomId".to_owned(), who.room_id.clone().into());
+        }
+        let target = payload.get("userId").and_then(Value::as_u64);
+        let call = OnCommand {
+            room: self.room(&who.room_id),
+            participant: self.current(who),
+            command: command.to_owned(),
+            payload_json: payload.to_string(),
+            target: target.and_then(|user| self.presence(&who.room_id, user)),
+            at: self.now(),
+        };
+        self.decide(&who.room_id, "on-command", |plugin| {
+            plugin.on_command(&call)
+        })
+    }
+
+    /// A participant starts to send: `before_produce`, `on_new_producer`.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hooks say.
+    pub fn produce(&mut self, who: &Joined, source: Source) -> Result<Produced, Denial> {
+        let (room, participant, at) = (self.room(&who.room_id), self.current(who), self.now());
+        let call = BeforeProduce {
+            room,
+            participant,
+            source,
+            codec: Codec::opus(),
+            at,
+        };
+        let permit = self.decide(&who.room_id, "before-produce", |plugin| {
+            plugin.before_produce(&call)
+        })?;
+        let (amendment, actions) = permit.into_parts()?;
+
+        let producer = Producer {
+            id: self.fresh_id("producer"),
+            source,
+            codec: Codec::opus(),
+        };
+        let BeforeProduce {
+            room, participant, ..
+        } = call;
+        let call = OnNewProducer {
+            room,
+            participant,
+            producer,
+            at,
+        };
+        let told = self.inform(&who.room_id, "on-new-producer", |plugin| {
+            plugin.on_new_producer(&call)
+        })?;
+        Ok(Produced {
+            producer: call.producer,
+            amendment,
+            actions: actions.then(told),
+        })
+    }
+
+    /// A participant asks to receive a producer of another's: `before_consume`.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hook says.
+    pub fn consume(&mut self, who: &Joined, owner: &Joined, producer: &Producer) -> Decision {
+        let call = BeforeConsume {
+            room: self.room(&who.room_id),
+            participant: self.current(who),
+            producer: producer.clone(),
+            owner: owner.participant.user.id,
+            at: self.now(),
+        };
+        self.decide(&who.room_id, "before-consume", |plugin| {
+            plugin.before_consume(&call)
+        })
+    }
+
+    /// The first packet of a producer arrives: `on_first_rtp`.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hook says.
+    pub fn first_rtp(&mut self, who: &Joined, producer: &Producer) -> Outcome {
+        let at = self.now();
+        self.first_rtp.insert(producer.id.clone(), at);
+        let call = OnFirstRtp {
+            room: self.room(&who.room_id),
+            participant: self.current(who),
+            producer: producer.clone(),
+            at,
+        };
+        self.inform(&who.room_id, "on-first-rtp", |plugin| {
+            plugin.on_first_rtp(&call)
+        })
+    }
+
+    /// A producer ends: `on_producer_closed`. For a reason see [`OnProducerClosed::reason`].
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hook says.
+    pub fn close(&mut self, who: &Joined, producer: &Producer, reason: &str) -> Outcome {
+        let call = OnProducerClosed {
+            room: self.room(&who.room_id),
+            participant: self.current(who),
+            producer: producer.clone(),
+            reason: reason.to_owned(),
+            first_rtp_at: self.first_rtp.remove(&producer.id),
+            at: self.now(),
+        };
+        self.inform(&who.room_id, "on-producer-closed", |plugin| {
+            plugin.on_producer_closed(&call)
+        })
+    }
+
+    /// These users speak, loudest first, each through a producer named after the user:
+    /// `speaker_changed`.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin's hook says.
+    pub fn speakers(&mut self, room_id: &str, users: &[UserId]) -> Outcome {
+        let speakers = users.iter().map(|&user_id| Speaker {
+            user_id,
+            producer_id: format!("producer of {user_id}"),
+            volume: -30,
+        });
+        let call = SpeakerChanged {
+            room: self.room(room_id),
+            speakers: speakers.collect(),
+            at: self.now(),
+        };
+        self.inform(room_id, "speaker-changed", |plugin| {
+            plugin.speaker_changed(&call)
+        })
+    }
+}

@@ -1,0 +1,163 @@
+use super::*;
+use crate::{
+    model::{RoomId, UnixMs},
+    plugin::{Fact, RoomView},
+};
+
+fn speaker_change(at: u64) -> Arc<Input> {
+    let room = RoomView {
+        id: RoomId::new("a").unwrap(),
+        participants: 1,
+    };
+    let fact = Fact::SpeakerChanged {
+        room,
+        speakers: Vec::new(),
+        at: UnixMs(at),
+    };
+    Arc::new(Input::Fact(fact))
+}
+
+fn left() -> Arc<Input> {
+    left_in("a", 7)
+}
+
+fn left_in(room: &str, user: u64) -> Arc<Input> {
+    let user = crate::model::User {
+        id: crate::model::UserId(user),
+        name: None,
+        avatar: None,
+        roles: Vec::new(),
+        claims: "{}".to_owned(),
+    };
+    Arc::new(Input::Fact(Fact::Left {
+        room: RoomView {
+            id: RoomId::new(room).unwrap(),
+            participants: 1,
+        },
+        participant: crate::plugin::ParticipantView {
+            id: crate::model::ParticipantId::random(),
+            user: Arc::new(user),
+            connections: 0,
+        },
+        reason: "left".to_owned(),
+        at: UnixMs(1),
+    }))
+}
+
+#[test]
+fn of_speakers_the_oldest_change_is_forgotten_and_only_when_there_is_no_place() {
+    let mut queue = Queue::default();
+    for at in 0..limits::QUEUE as u64 {
+        assert_eq!(queue.tell(&speaker_change(at)), Pushed::Whole);
+    }
+    assert_eq!(queue.tell(&left()), Pushed::Forgot);
+    assert_eq!(queue.len(), limits::QUEUE);
+    let Some(Job::Fact(first)) = queue.pop() else {
+        panic!("a fact")
+    };
+    assert!(matches!(
+        &*first.input,
+        Input::Fact(Fact::SpeakerChanged { at: UnixMs(1), .. })
+    ));
+    assert_eq!(queue.tell(&left()), Pushed::Whole);
+}
+
+#[test]
+fn other_facts_are_not_forgotten_for_later_ones() {
+    let mut queue = Queue::default();
+    for _ in 0..limits::QUEUE {
+        assert_eq!(queue.tell(&left()), Pushed::Whole);
+    }
+    assert_eq!(queue.tell(&left()), Pushed::Refused);
+    assert_eq!(queue.tell(&speaker_change(1)), Pushed::Refused);
+    assert!(queue.ask(&left()).is_none());
+}
+
+#[test]
+fn questions_have_a_limit_of_their_own_and_leave_room_for_facts() {
+    let mut queue = Queue::default();
+    let mut waiting: Vec<_> = (0..limits::QUEUED_QUESTIONS)
+        .map(|_| queue.ask(&left()).unwrap())
+        .collect();
+    assert!(queue.ask(&left()).is_none());
+    assert_eq!(queue.tell(&left()), Pushed::Whole);
+    assert_eq!(
+        queue.refuse_questions(&Failure::Down),
+        limits::QUEUED_QUESTIONS
+    );
+    assert_eq!(queue.len(), 1);
+    let (_, mut reply) = waiting.pop().unwrap();
+    assert!(matches!(reply.try_recv(), Ok(Err(Failure::Down))));
+    assert!(queue.ask(&left()).is_some());
+}
+
+#[test]
+fn a_call_is_claimed_once() {
+    let claim = Claim::default();
+    let other = claim.clone();
+    assert_eq!(
+        (claim.take(), other.take(), claim.take()),
+        (true, false, false)
+    );
+}
+
+fn next(queue: &mut Queue) -> Option<(String, u64)> {
+    let Some(Job::Fact(telling)) = queue.pop() else {
+        return None;
+    };
+    let room = telling.input.room().to_string();
+    let user = telling.input.user()?;
+    queue.passed(telling.input.room());
+    Some((room, user.0))
+}
+
+#[test]
+fn a_parked_room_keeps_its_order_and_others_go_on() {
+    let mut queue = Queue::default();
+    queue.tell(&left_in("a", 1));
+    queue.tell(&left_in("a", 2));
+    queue.tell(&left_in("b", 3));
+    let Some(Job::Fact(mut first)) = queue.pop() else {
+        panic!("a fact")
+    };
+    first.tries += 1;
+    queue.park(first);
+    queue.tell(&left_in("a", 4));
+
+    assert_eq!(next(&mut queue), Some(("b".to_owned(), 3)));
+    assert_eq!(next(&mut queue), None);
+    assert!(queue.is_idle());
+    assert_eq!(queue.len(), 3);
+
+    queue.release(&RoomId::new("a").unwrap());
+    for user in [1, 2, 4] {
+        assert_eq!(next(&mut queue), Some(("a".to_owned(), user)));
+    }
+    assert_eq!(next(&mut queue), None);
+    assert_eq!(queue.len(), 0);
+    queue.tell(&left_in("a", 5));
+    assert_eq!(next(&mut queue), Some(("a".to_owned(), 5)));
+}
+
+#[test]
+fn changes_of_speakers_do_not_wait_in_a_parked_room() {
+    let mut queue = Queue::default();
+    queue.park(Telling::new(&left_in("a", 1)));
+    assert_eq!(queue.tell(&speaker_change(1)), Pushed::Refused);
+    assert_eq!(queue.len(), 1);
+}
+
+#[test]
+fn parked_facts_count_towards_the_limit_and_are_not_lost_at_the_end() {
+    let mut queue = Queue::default();
+    queue.park(Telling::new(&left_in("a", 0)));
+    for user in 1..limits::QUEUE as u64 {
+        assert_eq!(queue.tell(&left_in("a", user)), Pushed::Whole);
+    }
+    assert_eq!(queue.tell(&left_in("a", 9)), Pushed::Refused);
+    assert_eq!(queue.tell(&left_in("b", 9)), Pushed::Refused);
+    let facts = queue.into_facts();
+    assert_eq!(facts.len(), limits::QUEUE);
+    let users: Vec<_> = facts.iter().filter_map(|fact| fact.input.user()).collect();
+    assert!(users.is_sorted());
+}

@@ -1,0 +1,205 @@
+//! What waits for the disk.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    kept::Change,
+    timers::{TimerChange, TimerName},
+};
+
+/// Bytes that may wait for the disk before further changes are refused.
+const BACKLOG_BYTES: usize = 256 << 20;
+
+/// How far the disk is, as sequence numbers of [`Backlog::add`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Up to here all is in the database.
+    pub(super) saved: u64,
+    /// Up to here all lines are in their files.
+    pub(super) delivered: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Backlog {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    full: AtomicBool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    batch: Batch,
+    sequence: u64,
+    stopped: bool,
+}
+
+/// Changes that belong into one transaction. The first part of a name is the owner.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) keys: BTreeMap<(Arc<str>, Arc<str>), Change>,
+    pub(super) timers: BTreeMap<(Arc<str>, TimerName), TimerChange>,
+    /// Lines for the file of published events.
+    pub(super) events: Vec<Box<[u8]>>,
+    /// Lines for the file of dead letters.
+    pub(super) dead_letters: Vec<Box<[u8]>>,
+    bytes: usize,
+    /// Of the last set in it; 0 if there is none.
+    pub(super) sequence: u64,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sequence == 0
+    }
+
+    pub(super) fn add_key(&mut self, owner: &Arc<str>, key: Arc<str>, change: Change) {
+        self.put_key((Arc::clone(owner), key), change, true);
+    }
+
+    pub(super) fn add_timer(&mut self, owner: &Arc<str>, name: TimerName, change: TimerChange) {
+        self.put_timer((Arc::clone(owner), name), change, true);
+    }
+
+    pub(super) fn add_events(&mut self, lines: Vec<Box<[u8]>>) {
+        self.bytes += size(&lines);
+        self.events.extend(lines);
+    }
+
+    pub(super) fn add_dead_letter(&mut self, line: Box<[u8]>) {
+        self.bytes += line.len();
+        self.dead_letters.push(line);
+    }
+
+    fn put_key(&mut self, name: (Arc<str>, Arc<str>), change: Change, newer: bool) {
+        let size = |change: &Change| change.as_ref().map_or(0, |entry| entry.value.len());
+        match self.keys.entry(name) {
+            Entry::Vacant(place) => {
+                self.bytes += place.key().1.len() + size(&change);
+                place.insert(change);
+            }
+            Entry::Occupied(mut place) if newer => {
+                self.bytes = (self.bytes + size(&change)).saturating_sub(size(place.get()));
+                place.insert(change);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    fn put_timer(&mut self, name: (Arc<str>, TimerName), change: TimerChange, newer: bool) {
+        match self.timers.entry(name) {
+            Entry::Vacant(place) => {
+                let name = &place.key().1;
+                self.bytes += name.room.as_str().len() + name.key.len();
+                place.insert(change);
+            }
+            Entry::Occupied(mut place) if newer => {
+                place.insert(change);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// Takes in what is older than all that is here.
+    fn take_in(&mut self, older: Self) {
+        self.sequence = self.sequence.max(older.sequence);
+        for (name, change) in older.keys {
+            self.put_key(name, change, false);
+        }
+        for (name, change) in older.timers {
+            self.put_timer(name, change, false);
+        }
+        self.bytes += size(&older.events) + size(&older.dead_letters);
+        put_before(&mut self.events, older.events);
+        put_before(&mut self.dead_letters, older.dead_letters);
+    }
+}
+
+fn size(lines: &[Box<[u8]>]) -> usize {
+    lines.iter().map(|line| line.len()).sum()
+}
+
+fn put_before<T>(lines: &mut Vec<T>, older: Vec<T>) {
+    let newer = std::mem::replace(lines, older);
+    lines.extend(newer);
+}
+
+impl Backlog {
+    /// Adds what `write` puts into the batch before any other set can be added. If it
+    /// refuses, it must have put nothing.
+    pub(super) fn add<E>(&self, write: impl FnOnce(&mut Batch) -> Result<(), E>) -> Result<u64, E> {
+        let mut waiting = self.waiting.lock();
+        let Waiting {
+            batch, sequence, ..
+        } = &mut *waiting;
+        write(batch)?;
+        *sequence += 1;
+        batch.sequence = *sequence;
+        let sequence = *sequence;
+        self.measure(batch);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(sequence)
+    }
+
+    fn measure(&self, batch: &Batch) {
+        self.full
+            .store(batch.bytes > BACKLOG_BYTES, Ordering::Relaxed);
+    }
+
+    /// The sequence number of the last set.
+    pub(super) fn applied(&self) -> u64 {
+        self.waiting.lock().sequence
+    }
+
+    /// Whether so much waits that nothing may be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Lets the writer end when all is written, or at the next error.
+    pub(super) fn stop(&self) {
+        self.waiting.lock().stopped = true;
+        self.arrived.notify_one();
+    }
+
+    /// Waits for work, the stop, or that time. Whether it is the stop.
+    pub(super) fn wait(&self, until: Instant) -> bool {
+        let mut waiting = self.waiting.lock();
+        while waiting.batch.is_empty()
+            && !waiting.stopped
+            && !self.arrived.wait_until(&mut waiting, until).timed_out()
+        {}
+        waiting.stopped
+    }
+
+    /// Sleeps, unless the store is stopped meanwhile. Whether it is.
+    pub(super) fn pause(&self, length: Duration) -> bool {
+        let mut waiting = self.waiting.lock();
+        let end = Instant::now() + length;
+        while !waiting.stopped && !self.arrived.wait_until(&mut waiting, end).timed_out() {}
+        waiting.stopped
+    }
+
+    /// All that waits now.
+    pub(super) fn take(&self) -> Batch {
+        let mut waiting = self.waiting.lock();
+        self.full.store(false, Ordering::Relaxed);
+        std::mem::take(&mut waiting.batch)
+    }
+
+    /// Gives back what could not be written; what was added since is newer.
+    pub(super) fn give_back(&self, failed: Batch) {
+        let mut waiting = self.waiting.lock();
+        waiting.batch.take_in(failed);
+        self.measure(&waiting.batch);
+    }
+}
