@@ -15,8 +15,10 @@ WASM  := wasm32-wasip2
 CARGO := cargo --locked
 WASM_OUT := target/$(WASM)/plugin
 
-# A plugin is a folder of plugins/, and its package has the folder's name.
+# A plugin is a folder of plugins/, and its package has the folder's name: a Cargo package,
+# or an npm package.
 PLUGINS     := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
+JS_PLUGINS  := $(patsubst plugins/%/package.json,%,$(wildcard plugins/*/package.json))
 TEST_GUESTS := $(patsubst tests/%/Cargo.toml,%,$(wildcard tests/*/Cargo.toml))
 
 # Tests in Node.js against the real server: each npm package under tests/.
@@ -26,12 +28,18 @@ NODE_CHECKS := $(patsubst tests/%/package.json,check-%,$(wildcard tests/*/packag
 WEB_SOURCES := $(if $(wildcard web),$(shell find web -name node_modules -prune -o -path web/dist -prune -o -type f -print))
 WEB_GONE    := $(if $(wildcard web/dist/index.html),,FORCE)
 
+# A plugin in JavaScript is rebuilt when its sources, the SDK's or the contract are newer.
+JS_SDK         := plugin-sdk/js
+JS_SDK_SOURCES := $(shell find $(JS_SDK)/src $(JS_SDK)/bin -type f) plugin-sdk/wit/plugin.wit
+js_sources      = $(shell find plugins/$(1) -name node_modules -prune -o -name test -prune -o -type f -print)
+js_gone         = $(if $(wildcard target/plugins/$(1).wasm),,FORCE)
+
 # npm writes this file into node_modules at the end of each installation.
 NPM_DONE := node_modules/.package-lock.json
 
 .PHONY: help run build test bench fmt setup setup-test FORCE
 .PHONY: web plugins test-guests server
-.PHONY: check-format check-web check-clippy check-docs check-rust check-node $(NODE_CHECKS)
+.PHONY: check-format check-web check-plugins check-clippy check-docs check-rust check-node $(NODE_CHECKS)
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +62,7 @@ test: ## Check everything: format, lints, documentation, every test
 	@$(MAKE) check-format
 	@$(MAKE) check-web
 	@$(MAKE) plugins test-guests
+	@$(MAKE) check-plugins
 	@$(MAKE) check-clippy
 	@$(MAKE) check-docs
 	@$(MAKE) check-rust
@@ -94,7 +103,7 @@ define copy_guests
 	done
 endef
 
-plugins:
+plugins: $(JS_PLUGINS:%=target/stamps/plugin-%)
 	@$(STEP) "plugins" $(CARGO) build --profile plugin --target $(WASM) $(PLUGINS:%=--package=%)
 	$(call copy_guests,$(PLUGINS),target/plugins,plugins)
 
@@ -102,6 +111,16 @@ test-guests:
 	@$(STEP) "guests of the tests" \
 	  $(CARGO) build --profile plugin --target $(WASM) $(TEST_GUESTS:%=--package=%)
 	$(call copy_guests,$(TEST_GUESTS),target/plugins-test,tests)
+
+define js_plugin
+target/stamps/plugin-$(1): plugins/$(1)/$(NPM_DONE) $(JS_SDK)/$(NPM_DONE) \
+  $(JS_SDK_SOURCES) $(call js_sources,$(1)) $(call js_gone,$(1))
+endef
+$(foreach name,$(JS_PLUGINS),$(eval $(call js_plugin,$(name))))
+
+$(JS_PLUGINS:%=target/stamps/plugin-%): target/stamps/plugin-%:
+	@$(STEP) "plugin $*, in JavaScript" npm --prefix plugins/$* run build
+	@mkdir -p $(@D) && touch $@
 
 web: target/stamps/web
 
@@ -121,6 +140,14 @@ check-format:
 check-web: web
 	@$(STEP) "web page: types" npm --prefix web run check
 	@$(STEP) "web page: tests" npm --prefix web test
+
+# Those in JavaScript; the tests of the others are Rust tests.
+check-plugins: $(JS_SDK)/$(NPM_DONE) $(JS_PLUGINS:%=plugins/%/$(NPM_DONE))
+	@$(STEP) "plugins in JavaScript: the SDK" npm --prefix $(JS_SDK) test
+	@for name in $(JS_PLUGINS); do \
+	  $(STEP) "plugin $$name: types" npm --prefix plugins/$$name run check; \
+	  $(STEP) "plugin $$name: tests" npm --prefix plugins/$$name test; \
+	done
 
 check-clippy:
 	@$(STEP) "lints (the first time, the C++ media worker takes minutes)" \

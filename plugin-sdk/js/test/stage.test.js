@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { Stage, readManifest } from '../src/testing.js';
+import start from './project/src/plugin.js';
+
+const manifest = readManifest(new URL('project/plugin.toml', import.meta.url));
+const stage = (settings = {}) => new Stage(start, { manifest, settings });
+const user = { id: 7, claims: { plan: 'pro' } };
+
+test('a hook is told numbers and claims, and what it writes is kept', () => {
+  const on = stage();
+  on.join('lobby', user);
+  assert.deepEqual(on.stored, { 'seen/5/lobby/7': { at: on.now, plan: 'pro' } });
+});
+
+test('what a hook that throws has written is undone, and the log says what it threw', () => {
+  const on = stage();
+  assert.throws(() => on.join('throws', user), /out of order/);
+  assert.deepEqual(on.stored, {});
+  assert.equal(on.logged[0].level, 'error');
+  assert.match(on.logged[0].message, /^beforeJoin threw Error: out of order\n.*plugin\.js/);
+});
+
+test('a refusal that is thrown is a refusal, and what was written is kept', () => {
+  const on = stage();
+  const { refusal } = on.join('refuses', user);
+  assert.deepEqual(refusal, { code: 'NO', message: 'Not you', details: { why: 'because' } });
+  assert.deepEqual(on.stored, { written: true });
+});
+
+test('a hook cannot be async, nor return nothing where an answer is due', () => {
+  assert.throws(() => stage().join('async', user), /must not be async/);
+  assert.throws(() => stage().join('nothing', user), /return allow\(\) or refuse/);
+});
+
+test('there is no clock and no chance, but a time that is known can be shown', () => {
+  assert.throws(() => stage().join('clock', user), /Date\.now: a plugin has no clock: use the call's `at`/);
+  assert.throws(() => stage().join('date', user), /new Date\(\): a plugin has no clock/);
+  assert.throws(() => stage().join('chance', user), /Math\.random: a plugin has no random numbers/);
+  assert.throws(() => stage().join('later', user), /setTimeout: .*timers\.set/);
+  const on = stage();
+  on.join('known date', user);
+  assert.equal(on.logged[0].message, '1970-01-01T00:00:00.000Z');
+  assert.ok(Date.now() > 0 && Math.random() < 1, 'they are given back');
+});
+
+test('what the host refuses is an error with its name', () => {
+  assert.throws(() => stage().join('long key', user), {
+    name: 'HostError',
+    reason: 'invalid-key',
+    message: 'key-value.get: invalid key (1024)',
+  });
+  assert.throws(() => stage().join('no number', user), { reason: 'not-a-number' });
+  assert.throws(() => stage().join('topic', user), { reason: 'not-granted' });
+  assert.throws(() => stage().join('fraction', user), /afterMs must be a whole number, 0 or more, not 0\.5/);
+});
+
+test('what the manifest does not ask for is named', () => {
+  assert.throws(() => stage().join('metrics', user), /ask for the capability "metrics" in plugin\.toml/);
+  const on = stage();
+  assert.throws(() => on.produce(on.join('ungranted', user)), /the action mute needs the capability "mute"/);
+});
+
+test('numbers are counted and values swapped', () => {
+  const on = stage();
+  on.join('counts', user);
+  on.join('swaps', user);
+  assert.deepEqual(on.logged.map(({ message }) => message), ['2 -3', '[true,false,true,{"a":4}]']);
+});
+
+test('a key with a time to live is gone when it is over', () => {
+  const on = stage();
+  on.join('expires', user);
+  on.advance(999);
+  assert.equal(on.stored.short, 1);
+  on.advance(1);
+  assert.equal(on.stored.short, undefined);
+});
+
+test('timers fire in order, the repeating ones again, also after a restart', () => {
+  const on = stage();
+  on.join('times', user);
+  on.restartServer();
+  const fired = on.advance(1000);
+  assert.deepEqual(fired.map(({ key }) => key), ['often', 'often', 'once']);
+  const payload = { key: 'once', late: 0 };
+  assert.deepEqual(fired[2].actions, [{ emitToRoom: { event: 'project:timer', payload } }]);
+  assert.deepEqual(on.advance(200).map(({ key }) => key), ['often']);
+});
+
+test('a command is told whom it is about, and answers with data and actions', () => {
+  const on = stage();
+  const joined = on.join('lobby', user);
+  on.join('lobby', { id: 8 });
+  const { data, actions } = on.command(joined, 'project:say', { text: 'hi', userId: 8 });
+  assert.deepEqual(data, { text: 'hi', to: 8 });
+  assert.deepEqual(actions, [
+    { emitToRoom: { event: 'project:said', payload: { text: 'hi' }, except: 7 } },
+  ]);
+  assert.deepEqual(on.published, [{ topic: 'project.said', payload: { text: 'hi', by: 7 } }]);
+  const { refusal } = on.command(joined, 'project:say', {});
+  assert.deepEqual(refusal?.details, [{ field: 'text', problem: 'is missing' }]);
+});
+
+test('an amendment is what the plugin says', () => {
+  const on = stage({ greeting: 'Ahoy' });
+  const { amendment } = on.produce(on.join('lobby', user));
+  assert.deepEqual(amendment, { muted: true, attach: { greeting: 'Ahoy' } });
+});
+
+test('a user id that JavaScript cannot hold is no other user', () => {
+  assert.throws(() => stage().join('lobby', { id: 2n ** 53n }), /id is 9007199254740992/);
+});
+
+test('a setting that is wrong keeps the plugin from starting', () => {
+  assert.throws(() => stage({ greeting: 3 }), /^Error: settings: `greeting`: must be text, not 3$/);
+  assert.throws(() => stage({ greting: '' }), /settings: `greting`: is unknown; known are greeting/);
+});
+
+test('hooks and commands are those that the manifest lists', () => {
+  const of = (plugin, more) =>
+    new Stage(() => plugin, { manifest: { ...manifest, hooks: [], commands: [], ...more } });
+  const beforeJoin = () => {};
+  assert.throws(() => of({ beforeJoin }), /does not list the hook "before-join"/);
+  assert.throws(() => of({ beforejoin: beforeJoin }), /beforejoin is neither a hook nor `commands`/);
+  assert.throws(() => of({}, { hooks: ['on-timer'] }), /there is no function onTimer/);
+  assert.throws(() => of({ commands: ['a:b'] }), /does not list the command "a:b"/);
+  assert.throws(() => of({ commands: ['a:b'] }, { commands: ['a:b'] }), /has no onCommand/);
+});
