@@ -26,8 +26,11 @@ mod limits;
 mod load;
 mod lower;
 mod meters;
+mod offline;
 mod queue;
+mod record;
 mod throttle;
+mod trace;
 mod wasi;
 
 use std::{
@@ -55,7 +58,9 @@ use host::Identity;
 use instance::{Answer, Failure, Template};
 use lane::Lane;
 pub use lift::is_plugin_event;
-use meters::{Meters, Outcome};
+use meters::Meters;
+pub use offline::{Called, Offline, OfflineOptions};
+pub use record::{CallLine, ImportCall, InstanceLine, Line, Outcome, Published, Refused};
 use throttle::Throttle;
 
 /// The code of a refusal that stands for a plugin which could not answer.
@@ -373,11 +378,11 @@ impl PluginHost {
             },
             Err(failure) => failure,
         };
-        if failure.outcome() == Outcome::Unanswered {
+        if failure.outcome() == meters::Outcome::Unanswered {
             let identity = &plugin.template.identity;
             identity
                 .meters
-                .record(input.hook(), Outcome::Unanswered, None);
+                .record(input.hook(), meters::Outcome::Unanswered, None);
             if identity.complaints.allow() {
                 let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
                 tracing::error!(plugin, hook, %room, %failure, "a plugin gave no answer");

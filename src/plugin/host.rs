@@ -10,7 +10,7 @@ use std::{
 
 use wasmtime::{
     ResourceLimiter,
-    component::{HasSelf, Linker, ResourceTable},
+    component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -18,6 +18,7 @@ use super::{
     limits,
     meters::Meters,
     throttle::Throttle,
+    trace::{HasTraced, Trace, Traced},
     wasi::{self, Printed},
 };
 use crate::{
@@ -58,6 +59,17 @@ pub(super) struct Identity {
     pub(super) lines: Throttle,
 }
 
+/// What is special about an instance that is watched or repeated.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Conditions {
+    /// Whether its import calls are written down.
+    pub(super) traced: bool,
+    /// Instructions that one call may take, where the engine counts them.
+    pub(super) instructions: Option<u64>,
+    /// The seed of its random numbers, which are real where there is none.
+    pub(super) random: Option<u64>,
+}
+
 /// What an instance holds on the server's side.
 pub(super) struct State {
     pub(super) identity: Arc<Identity>,
@@ -66,12 +78,17 @@ pub(super) struct State {
     pub(super) printed: Printed,
     /// When the guest was last let run, in nanoseconds since the call began.
     pub(super) resumed: Arc<AtomicU64>,
+    pub(super) conditions: Conditions,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
 
 impl State {
-    pub(super) fn new(identity: Arc<Identity>, memory_limit: usize) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        memory_limit: usize,
+        conditions: Conditions,
+    ) -> Self {
         let printed = Printed::default();
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits::RESOURCES);
@@ -83,9 +100,10 @@ impl State {
                 refused: false,
             },
             call: Call::new(None, Duration::ZERO),
-            wasi: wasi::empty(&printed),
+            wasi: wasi::empty(&printed, conditions.random),
             printed,
             resumed: Arc::default(),
+            conditions,
             resources,
         }
     }
@@ -98,6 +116,8 @@ pub(super) struct Call {
     /// How long the guest has run, up to its last pause.
     pub(super) spent: Duration,
     pub(super) budget: Duration,
+    /// What the guest has asked for, where somebody wants to know.
+    pub(super) trace: Option<Trace>,
     room: Option<RoomId>,
     lines: u32,
 }
@@ -109,6 +129,7 @@ impl Call {
             began: Instant::now(),
             spent: Duration::ZERO,
             budget,
+            trace: None,
             room,
             lines: 0,
         }
@@ -117,7 +138,8 @@ impl Call {
 
 /// Counts the linear memories of an instance.
 pub(super) struct Memory {
-    used: usize,
+    /// Their bytes.
+    pub(super) used: usize,
     limit: usize,
     /// Whether the guest has asked for more than it gets.
     pub(super) refused: bool,
@@ -160,7 +182,7 @@ impl WasiView for State {
 
 /// Makes everything that a guest may import available to it.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::Plugin::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    wit::Plugin::add_to_linker::<State, HasTraced>(linker, |state| Traced(state))?;
     wasi::link(linker)
 }
 

@@ -15,7 +15,7 @@ use super::{
     call::{Action, Amendment, Fact, Input},
     engine::{Engine, TICK},
     host::{
-        Call, Identity, State, printable,
+        Call, Conditions, Identity, State, printable,
         wit::{
             self,
             exports::voice_room::plugin::{self as exports, before_produce, on_command},
@@ -25,6 +25,8 @@ use super::{
     lift, limits,
     lower::{self, IdText},
     meters::Outcome,
+    record::ImportCall,
+    trace::Trace,
 };
 use crate::{
     config::HookPolicies,
@@ -174,6 +176,8 @@ fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
 pub(super) struct Template {
     pub(super) identity: Arc<Identity>,
     pub(super) hooks: HookPolicies,
+    /// What is special about its instances.
+    pub(super) conditions: Conditions,
     memory_limit: usize,
     engine: Arc<Engine>,
     pre: InstancePre<State>,
@@ -193,6 +197,7 @@ impl Template {
         Ok(Self {
             identity,
             hooks,
+            conditions: Conditions::default(),
             memory_limit,
             engine,
             pre,
@@ -220,7 +225,8 @@ impl Template {
     }
 
     async fn make(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let state = State::new(Arc::clone(&self.identity), self.memory_limit);
+        let conditions = self.conditions;
+        let state = State::new(Arc::clone(&self.identity), self.memory_limit, conditions);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
@@ -286,6 +292,16 @@ fn begin(store: &mut Store<State>, room: Option<RoomId>, budget: Duration) {
     let state = store.data_mut();
     state.call = Call::new(room, budget);
     state.resumed.store(0, Ordering::Relaxed);
+    let Conditions {
+        traced,
+        instructions,
+        ..
+    } = state.conditions;
+    state.call.trace = traced.then(Trace::default);
+    if let Some(limit) = instructions {
+        // Without it, the engine does not count, and there is no limit to set.
+        drop(store.set_fuel(limit));
+    }
     // Two, because the first may be over at once: a short call then never has to yield.
     store.set_epoch_deadline(2);
 }
@@ -294,7 +310,10 @@ fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
     if store.data().memory.refused {
         return Failure::OutOfMemory;
     }
-    if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+    if matches!(
+        error.downcast_ref::<Trap>(),
+        Some(Trap::Interrupt | Trap::OutOfFuel)
+    ) {
         return Failure::TimedOut;
     }
     let mut text = format!("{error:#}");
@@ -339,6 +358,23 @@ pub(super) struct Instance {
 }
 
 impl Instance {
+    /// What the last call, or `init`, has asked for, and whether there was more.
+    pub(super) fn take_trace(&mut self) -> (Vec<ImportCall>, bool) {
+        let trace = self.store.data_mut().call.trace.take();
+        trace.unwrap_or_default().into_calls()
+    }
+
+    /// Instructions of the last call, where they are counted.
+    pub(super) fn instructions(&self) -> Option<u64> {
+        let limit = self.store.data().conditions.instructions?;
+        Some(limit.saturating_sub(self.store.get_fuel().ok()?))
+    }
+
+    /// Bytes of its linear memories.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used
+    }
+
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
     /// output.
     pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {

@@ -23,10 +23,10 @@ use tokio::{
 use super::{
     CarryOut,
     call::Input,
-    instance::{Answer, Failure, Instance, Output, Template},
+    instance::{Failure, Instance, Output, Template},
     queue::{Claim, Job, Pushed, Queue, Reply},
 };
-use crate::{model::Hook, store::Saved};
+use crate::model::Hook;
 
 /// How long a lane works through its queue before other tasks have a turn.
 const TURN: Duration = Duration::from_micros(500);
@@ -114,8 +114,8 @@ impl Lane {
 
     async fn ask_now(self: &Arc<Self>, turn: Turn, input: &Arc<Input>) -> Reply {
         let mut run = Box::pin(turn.run(Arc::clone(input)));
-        if let Poll::Ready((turn, result)) = poll_once(run.as_mut()).await {
-            return result.map(|output| turn.apply(input, output));
+        if let Poll::Ready((mut turn, result)) = poll_once(run.as_mut()).await {
+            return result.and_then(|output| turn.apply(input, output));
         }
         let (answered, reply) = oneshot::channel();
         let claim = Claim::default();
@@ -361,10 +361,14 @@ impl Turn {
         (self, result)
     }
 
-    /// Makes a call's effects real: keys and events first, then actions.
-    fn apply(&self, input: &Input, output: Output) -> (Answer, Option<Saved>) {
+    /// Makes a call's effects real: keys and events first, then actions. A conflict makes
+    /// none, and ends the instance, which may remember otherwise.
+    fn apply(&mut self, input: &Input, output: Output) -> Reply {
         let identity = &self.lane.template.identity;
-        let saved = identity.space.apply(output.staged);
+        let Ok(saved) = identity.space.apply(output.staged) else {
+            self.instance = None;
+            return Err(Failure::NotSaved);
+        };
         if saved.is_some() {
             identity.meters.stored.set(identity.space.bytes() as f64);
         }
@@ -373,7 +377,7 @@ impl Turn {
                 .carry_out
                 .call(input.room(), &identity.name, output.actions);
         }
-        (output.answer, saved)
+        Ok((output.answer, saved))
     }
 
     /// Applies and answers, unless the asker has given up: then nothing has happened, and
@@ -386,7 +390,7 @@ impl Turn {
         reply: oneshot::Sender<Reply>,
     ) -> Self {
         if claim.take() {
-            let answer = result.map(|output| self.apply(input, output));
+            let answer = result.and_then(|output| self.apply(input, output));
             // An asker who is gone has no use for it.
             drop(reply.send(answer));
         } else {
@@ -427,7 +431,7 @@ impl Turn {
         match job {
             Job::Fact(input) => {
                 let run = self.run(Arc::clone(&input));
-                let (turn, result) = lane.bounded(&input, run).await.ok()?;
+                let (mut turn, result) = lane.bounded(&input, run).await.ok()?;
                 if let Ok(output) = result {
                     // Nobody waits for it to be on the disk.
                     drop(turn.apply(&input, output));

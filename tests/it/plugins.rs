@@ -13,6 +13,7 @@ mod calls;
 mod lanes;
 mod loading;
 mod misbehaving;
+mod offline;
 mod rig;
 mod standard;
 mod storing;

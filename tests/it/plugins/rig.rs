@@ -164,9 +164,17 @@ impl Rig {
 
 /// Compiling the same component for every test would take most of their time.
 fn keep_compiled_code(dir: &TempDir) {
+    drop(std::os::unix::fs::symlink(
+        compiled(),
+        dir.path().join("cache"),
+    ));
+}
+
+/// Where compiled code is kept from test to test.
+pub(super) fn compiled() -> PathBuf {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins-test/cache");
     std::fs::create_dir_all(&shared).unwrap();
-    drop(std::os::unix::fs::symlink(shared, dir.path().join("cache")));
+    shared
 }
 
 pub(super) fn room(id: &str) -> RoomView {
