@@ -11,7 +11,11 @@
 //! Components run in the server's own sandbox, through [`plugin`](crate::plugin); there is no
 //! second way to call one. What is for people or programs to read is returned, not printed.
 
+mod component;
 mod new;
+mod test;
+
+use serde::Serialize;
 
 use crate::cli::PluginCommand;
 
@@ -30,6 +34,9 @@ pub enum ToolError {
     /// `new`.
     #[error(transparent)]
     New(#[from] new::NewError),
+    /// `test`.
+    #[error(transparent)]
+    Test(#[from] test::TestError),
 }
 
 /// Does what the command line says.
@@ -41,9 +48,16 @@ pub enum ToolError {
 pub async fn run(command: PluginCommand) -> Result<Report, ToolError> {
     match command {
         PluginCommand::New(options) => Ok(new::project(&options)?),
+        PluginCommand::Test(options) => Ok(test::project(&options).await?),
         _ => Ok(Report {
             text: String::new(),
             fine: true,
         }),
     }
+}
+
+/// One document, for programs.
+fn json(value: &impl Serialize) -> String {
+    // None of our reports has a key that is no text.
+    serde_json::to_string(value).unwrap_or_default() + "\n"
 }

@@ -196,6 +196,10 @@ pub struct TestOptions {
     #[arg(long)]
     pub no_build: bool,
 
+    /// Build nothing, and take this component
+    #[arg(long, value_name = "FILE", conflicts_with = "no_build")]
+    pub component: Option<PathBuf>,
+
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -1,0 +1,134 @@
+//! From a project's folder to its component, by the project's own tools.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Deserialize;
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// Why there is no component.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Neither Rust nor JavaScript.
+    #[error("{} has neither Cargo.toml nor package.json: it is no plugin's project", .0.display())]
+    NoProject(PathBuf),
+    /// A program could not be started.
+    #[error("{program} cannot be started: {error}; is it installed?")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// A program has failed.
+    #[error("`{command}` failed:\n{output}")]
+    Failed {
+        /// With its arguments.
+        command: String,
+        /// All that it has printed.
+        output: String,
+    },
+    /// The package is not built as a component.
+    #[error("{}: the package has no library of crate-type \"cdylib\"", .0.display())]
+    NoLibrary(PathBuf),
+    /// Cargo speaks of the project in a way that is not understood.
+    #[error("cargo metadata is not as expected: {0}")]
+    Metadata(String),
+    /// It was not built before, or elsewhere.
+    #[error("there is no component {}: build the project, or name the file with --component", .0.display())]
+    NoComponent(PathBuf),
+}
+
+/// Builds a project, unless it is to be taken as it is. Returns the component's path.
+///
+/// # Errors
+///
+/// If a tool fails, with all that it said, or if there is no component in the end.
+pub(super) fn component(folder: &Path, name: &str, build: bool) -> Result<PathBuf, BuildError> {
+    let (cargo, npm) = (folder.join("Cargo.toml"), folder.join("package.json"));
+    let component = if cargo.is_file() {
+        let found = rust_component(&cargo)?;
+        if build {
+            let arguments = ["build", "--release", "--target", TARGET];
+            run(folder, "cargo", &arguments)?;
+        }
+        found
+    } else if npm.is_file() {
+        if build {
+            if !folder.join("node_modules").is_dir() {
+                run(folder, "npm", &["install", "--no-audit", "--no-fund"])?;
+            }
+            run(folder, "npm", &["run", "build"])?;
+        }
+        folder.join("dist").join(format!("{name}.wasm"))
+    } else {
+        return Err(BuildError::NoProject(folder.to_owned()));
+    };
+    if component.is_file() {
+        Ok(component)
+    } else {
+        Err(BuildError::NoComponent(component))
+    }
+}
+
+/// What of `cargo metadata` says where a component will be.
+#[derive(Deserialize)]
+struct Metadata {
+    target_directory: PathBuf,
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+fn rust_component(manifest: &Path) -> Result<PathBuf, BuildError> {
+    let folder = manifest.parent().unwrap_or(Path::new("."));
+    let arguments = ["metadata", "--no-deps", "--format-version", "1"];
+    let told = run(folder, "cargo", &arguments)?;
+    let metadata: Metadata =
+        serde_json::from_str(&told).map_err(|error| BuildError::Metadata(error.to_string()))?;
+    let full = manifest
+        .canonicalize()
+        .map_err(|error| BuildError::Metadata(error.to_string()))?;
+    let mut packages = metadata.packages.into_iter();
+    let package = packages.find(|package| package.manifest_path == full);
+    let targets = package.map_or(Vec::new(), |package| package.targets);
+    let is_library = |target: &&Target| target.kind.iter().any(|kind| kind == "cdylib");
+    let Some(library) = targets.iter().find(is_library) else {
+        return Err(BuildError::NoLibrary(manifest.to_owned()));
+    };
+    let file = format!("{}.wasm", library.name.replace('-', "_"));
+    let folder = metadata.target_directory.join(TARGET).join("release");
+    Ok(folder.join(file))
+}
+
+/// Runs a program in the folder; what it says is shown if it fails, and else its standard
+/// output is returned.
+fn run(folder: &Path, program: &'static str, arguments: &[&str]) -> Result<String, BuildError> {
+    let done = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .map_err(|error| BuildError::NoProgram { program, error })?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if done.status.success() {
+        return Ok(text(&done.stdout));
+    }
+    Err(BuildError::Failed {
+        command: format!("{program} {}", arguments.join(" ")),
+        output: text(&done.stdout) + &text(&done.stderr),
+    })
+}
