@@ -105,7 +105,7 @@ impl Bench {
         let dir = tempfile::tempdir()?;
         let store = Store::open(dir.path())?;
         let host = PluginHost::load(plugins, &store).await?;
-        host.set_carry_out(|_, _, _| {});
+        host.connect(|_, _, _| {}, |_| 1);
         let user = User {
             id: UserId(7),
             name: Some("Ada Lovelace".to_owned()),

@@ -49,7 +49,10 @@ impl Side {
         let outbox = config.sessions.outbox_capacity;
         let rooms = Rooms::new(config.rooms.clone(), outbox, media.clone(), host.clone());
         let carrier = rooms.clone();
-        host.set_carry_out(move |room, plugin, actions| carrier.carry_out(room, plugin, actions));
+        host.connect(
+            move |room, plugin, actions| carrier.carry_out(room, plugin, actions),
+            |_| 1,
+        );
         let user = Arc::new(User {
             id: UserId(1),
             name: Some("Ada".to_owned()),

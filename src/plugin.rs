@@ -16,6 +16,7 @@
 //! calls, `instance` one call, `host` what a guest can reach, `lift` the checks of what it
 //! returns, `limits` the numbers.
 
+mod breaker;
 mod call;
 mod engine;
 mod host;
@@ -26,42 +27,50 @@ mod limits;
 mod load;
 mod lower;
 mod meters;
+mod observe;
 mod offline;
+mod place;
 mod queue;
 mod record;
+mod recorder;
+mod swap;
 mod throttle;
 mod trace;
 mod wasi;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     hash::{BuildHasher, RandomState},
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 
+pub use breaker::BreakerState;
 pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
     ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
+pub use place::{PluginStatus, Stored};
+pub use swap::{Reloaded, SwapError};
 
 use crate::{
-    config::{HookPolicies, OnFailure, PluginConfig},
+    config::{OnFailure, PluginConfig, RecordingConfig},
     model::{DecisionId, Hook, Refusal, RoomId},
     store::Store,
 };
 use engine::Engine;
-use host::Identity;
-use instance::{Answer, Failure, Template};
-use lane::Lane;
+use instance::{Answer, Failure};
 pub use lift::is_plugin_event;
-use meters::Meters;
+use observe::Recording;
 pub use offline::{Called, Offline, OfflineOptions};
+use place::{LaneOf, Place};
 pub use record::{CallLine, ImportCall, InstanceLine, Line, Outcome, Published, Refused};
-use throttle::Throttle;
+use swap::commands_of;
 
 /// The code of a refusal that stands for a plugin which could not answer.
 pub const PLUGIN_FAILED: &str = "PLUGIN_FAILED";
@@ -71,9 +80,6 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Lines a second that the server logs about one plugin's misbehaviour.
 const COMPLAINTS: u32 = 10;
-
-/// Lines a second that one plugin may log.
-const LINES: u32 = 1000;
 
 /// Prepares a thread for calls of plugins, so that its first one does not pay for it. For a
 /// runtime's `on_thread_start`.
@@ -99,23 +105,22 @@ pub struct PluginProblem {
     pub problem: String,
 }
 
-impl std::fmt::Display for LoadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (
-            n,
-            PluginProblem {
-                plugin,
-                file,
-                problem,
-            },
-        ) in self.problems.iter().enumerate()
-        {
+impl fmt::Display for PluginProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            plugin,
+            file,
+            problem,
+        } = self;
+        write!(f, "plugin `{plugin}` ({}) {problem}", file.display())
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
             let separator = if n == 0 { "" } else { "\n" };
-            write!(
-                f,
-                "{separator}plugin `{plugin}` ({}) {problem}",
-                file.display()
-            )?;
+            write!(f, "{separator}{problem}")?;
         }
         Ok(())
     }
@@ -123,17 +128,30 @@ impl std::fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-type CarryOutFn = dyn Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync;
+type CarryOut = Box<dyn Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync>;
+type Participants = Box<dyn Fn(&RoomId) -> u32 + Send + Sync>;
 
-/// Where actions go.
-#[derive(Default)]
-struct CarryOut(OnceLock<Box<CarryOutFn>>);
+/// What surrounds all plugins: the rooms, as far as plugins reach them, and the recording.
+struct Stage {
+    rooms: OnceLock<(CarryOut, Participants)>,
+    recording: Recording,
+}
 
-impl CarryOut {
-    fn call(&self, room: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
-        match self.0.get() {
-            Some(carry_out) => carry_out(room, plugin, actions),
+impl Stage {
+    fn carry_out(&self, room: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
+        match self.rooms.get() {
+            Some((carry_out, _)) => carry_out(room, plugin, actions),
             None => tracing::error!(%plugin, "actions are lost: nobody carries them out yet"),
+        }
+    }
+
+    fn view(&self, room: &RoomId) -> RoomView {
+        RoomView {
+            id: room.clone(),
+            participants: self
+                .rooms
+                .get()
+                .map_or(0, |(_, participants)| participants(room)),
         }
     }
 }
@@ -145,19 +163,12 @@ pub struct PluginHost {
 }
 
 struct Shared {
-    plugins: Vec<Plugin>,
+    plugins: Vec<Arc<Place>>,
     /// Which plugin answers which command.
-    commands: BTreeMap<String, usize>,
-    carry_out: Arc<CarryOut>,
-    /// Maps rooms to lanes. Keyed at random, so that nobody can choose names of rooms that
-    /// meet in one lane.
-    hasher: RandomState,
-}
-
-struct Plugin {
-    template: Arc<Template>,
-    hooks: HookPolicies,
-    lanes: Vec<Arc<Lane>>,
+    commands: ArcSwap<BTreeMap<String, usize>>,
+    stage: Arc<Stage>,
+    /// One swap at a time.
+    swapping: tokio::sync::Mutex<()>,
 }
 
 impl PluginHost {
@@ -167,17 +178,38 @@ impl PluginHost {
     ///
     /// If any of them cannot be used; all that is wrong is reported at once.
     pub async fn load(plugins: &[PluginConfig], store: &Store) -> Result<Self, LoadError> {
-        let carry_out = Arc::new(CarryOut::default());
+        Self::load_recording(plugins, store, RecordingConfig::default()).await
+    }
+
+    /// As [`Self::load`], with a say in how recorded calls are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub async fn load_recording(
+        plugins: &[PluginConfig],
+        store: &Store,
+        recording: RecordingConfig,
+    ) -> Result<Self, LoadError> {
+        let stage = Arc::new(Stage {
+            rooms: OnceLock::new(),
+            recording: Recording::new(store.recordings_dir(), recording),
+        });
         let Some(first) = plugins.first() else {
-            return Ok(Self::new(Vec::new(), BTreeMap::new(), carry_out));
+            return Ok(Self::new(Vec::new(), BTreeMap::new(), stage));
         };
         let instances = plugins.iter().map(|plugin| plugin.instances.max(1)).sum();
         let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
             problems: vec![first.problem(format!("cannot be run on this machine: {error:#}"))],
         })?;
         let engine = Arc::new(engine);
+        // Keyed at random, so that nobody can choose names of rooms that meet in one lane.
+        let hasher = RandomState::new();
+        let lane_of: LaneOf = Arc::new(move |room, lanes| {
+            let hash = usize::try_from(hasher.hash_one(room) >> 32).unwrap_or(0);
+            hash % lanes.max(1)
+        });
         let mut loaded = Vec::with_capacity(plugins.len());
-        let mut commands = BTreeMap::new();
         let mut names = BTreeSet::new();
         let mut problems = Vec::new();
         for config in plugins {
@@ -185,52 +217,45 @@ impl PluginHost {
                 problems.push(config.problem("has the name of another plugin".to_owned()));
                 continue;
             }
-            match Plugin::load(&engine, config, store, &carry_out).await {
-                Ok((plugin, registered)) => {
-                    for command in registered {
-                        if let Some(other) = commands.insert(command.clone(), loaded.len())
-                            && other != loaded.len()
-                        {
-                            let other = plugins.get(other).map_or("", |other| &other.name);
-                            problems.push(
-                                config.problem(format!("registers `{command}`, as `{other}` does")),
-                            );
-                        }
-                    }
-                    loaded.push(plugin);
-                }
+            match Place::load(&engine, config, store, &stage, Arc::clone(&lane_of)).await {
+                Ok(plugin) => loaded.push(plugin),
                 Err(problem) => problems.push(config.problem(problem)),
             }
         }
+        let versions: Vec<_> = loaded.iter().map(|plugin| plugin.version()).collect();
+        let commands = commands_of(&versions).unwrap_or_else(|conflicts| {
+            problems.extend(conflicts);
+            BTreeMap::new()
+        });
         if !problems.is_empty() {
             return Err(LoadError { problems });
         }
-        Ok(Self::new(loaded, commands, carry_out))
+        let host = Self::new(loaded, commands, stage);
+        host.supervise();
+        Ok(host)
     }
 
-    fn new(
-        plugins: Vec<Plugin>,
-        commands: BTreeMap<String, usize>,
-        carry_out: Arc<CarryOut>,
-    ) -> Self {
-        let hasher = RandomState::new();
+    fn new(plugins: Vec<Arc<Place>>, commands: BTreeMap<String, usize>, stage: Arc<Stage>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 plugins,
-                commands,
-                carry_out,
-                hasher,
+                commands: ArcSwap::from_pointee(commands),
+                stage,
+                swapping: tokio::sync::Mutex::new(()),
             }),
         }
     }
 
-    /// Says where actions go, once, before the first call. The closure must not block: the
-    /// next call of the same lane waits for it.
-    pub fn set_carry_out(
+    /// Says how plugins reach the rooms, once, before the first call: where actions go, and
+    /// how many participants a room has. The closures must not block: the next call of the
+    /// same lane waits for them.
+    pub fn connect(
         &self,
         carry_out: impl Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync + 'static,
+        participants: impl Fn(&RoomId) -> u32 + Send + Sync + 'static,
     ) {
-        if self.shared.carry_out.0.set(Box::new(carry_out)).is_err() {
+        let rooms: (CarryOut, Participants) = (Box::new(carry_out), Box::new(participants));
+        if self.shared.stage.rooms.set(rooms).is_err() {
             tracing::error!("where actions go has been said before; that stands");
         }
     }
@@ -275,7 +300,7 @@ impl PluginHost {
             let verdict = match self.ask(plugin, &input).await {
                 Ok(Answer::Verdict(verdict)) => verdict,
                 Ok(_) => Ok(None),
-                Err(_) => match plugin.hooks.of(input.hook()).on_failure {
+                Err(_) => match plugin.on_failure(input.hook()) {
                     OnFailure::Allow => Ok(None),
                     _ => Err(plugin.failed()),
                 },
@@ -304,8 +329,8 @@ impl PluginHost {
 
     /// Has a command answered by the plugin that registered it. `None` if none has.
     pub async fn command(&self, call: CommandCall) -> Option<Result<Option<Value>, Refusal>> {
-        let plugin = self.shared.commands.get(&call.command)?;
-        let plugin = self.shared.plugins.get(*plugin)?;
+        let plugin = *self.shared.commands.load().get(&call.command)?;
+        let plugin = self.shared.plugins.get(plugin)?;
         let input = Arc::new(Input::Command(call));
         let reply = match self.ask(plugin, &input).await {
             Ok(Answer::Reply(reply)) => reply,
@@ -320,7 +345,7 @@ impl PluginHost {
     pub fn notify(&self, fact: Fact) {
         let input = Arc::new(Input::Fact(fact));
         for plugin in self.with_hook(input.hook()) {
-            if let Some(lane) = self.lane(plugin, input.room()) {
+            if let Some(lane) = plugin.lane(input.room()) {
                 lane.tell(&input);
             }
         }
@@ -329,13 +354,13 @@ impl PluginHost {
     /// Whether a plugin answers this event.
     #[must_use]
     pub fn has_command(&self, name: &str) -> bool {
-        self.shared.commands.contains_key(name)
+        self.shared.commands.load().contains_key(name)
     }
 
     /// Waits until all plugins have been told all facts, at most for the limit; then no
     /// plugin is called any more.
     pub async fn shutdown(&self, limit: Duration) {
-        let lanes = || self.shared.plugins.iter().flat_map(|plugin| &plugin.lanes);
+        let lanes = || self.shared.plugins.iter().flat_map(|plugin| plugin.lanes());
         let drained = async {
             for lane in lanes() {
                 lane.drained().await;
@@ -350,23 +375,19 @@ impl PluginHost {
                 "plugins have not taken all facts before the stop"
             );
         }
+        self.shared.stage.recording.flush(limit).await;
     }
 
-    fn with_hook(&self, hook: Hook) -> impl Iterator<Item = &Plugin> {
+    fn with_hook(&self, hook: Hook) -> impl Iterator<Item = &Arc<Place>> {
         self.shared
             .plugins
             .iter()
-            .filter(move |plugin| plugin.template.has(hook))
-    }
-
-    fn lane<'a>(&self, plugin: &'a Plugin, room: &RoomId) -> Option<&'a Arc<Lane>> {
-        let hash = usize::try_from(self.shared.hasher.hash_one(room) >> 32).unwrap_or(0);
-        plugin.lanes.get(hash % plugin.lanes.len().max(1))
+            .filter(move |plugin| plugin.has(hook))
     }
 
     /// The answer, once what the hook wrote is durable.
-    async fn ask(&self, plugin: &Plugin, input: &Arc<Input>) -> Result<Answer, Failure> {
-        let asked = match self.lane(plugin, input.room()) {
+    async fn ask(&self, plugin: &Place, input: &Arc<Input>) -> Result<Answer, Failure> {
+        let asked = match plugin.lane(input.room()) {
             Some(lane) => lane.ask(input).await,
             None => Err(Failure::Down),
         };
@@ -379,12 +400,13 @@ impl PluginHost {
             Err(failure) => failure,
         };
         if failure.outcome() == meters::Outcome::Unanswered {
-            let identity = &plugin.template.identity;
-            identity
+            let common = &plugin.common;
+            common
                 .meters
                 .record(input.hook(), meters::Outcome::Unanswered, None);
-            if identity.complaints.allow() {
-                let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
+            let left_alone = matches!(failure, Failure::Open(_));
+            if !left_alone && common.complaints.allow() {
+                let (plugin, hook, room) = (&*common.name, input.hook().name(), input.room());
                 tracing::error!(plugin, hook, %room, %failure, "a plugin gave no answer");
             }
         }
@@ -411,95 +433,18 @@ fn decided(input: &Input, mut refusal: Refusal) -> Refusal {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        for lane in self.plugins.iter().flat_map(|plugin| &plugin.lanes) {
+        for lane in self.plugins.iter().flat_map(|plugin| plugin.lanes()) {
             lane.stop();
         }
     }
 }
 
 impl PluginConfig {
-    fn problem(&self, problem: String) -> PluginProblem {
+    pub(super) fn problem(&self, problem: String) -> PluginProblem {
         PluginProblem {
             plugin: self.name.clone(),
             file: self.path.clone(),
             problem,
-        }
-    }
-}
-
-impl Plugin {
-    async fn load(
-        engine: &Arc<Engine>,
-        config: &PluginConfig,
-        store: &Store,
-        carry_out: &Arc<CarryOut>,
-    ) -> Result<(Self, Vec<String>), String> {
-        let began = Instant::now();
-        let identity = Arc::new(Identity {
-            name: config.name.as_str().into(),
-            settings: match &config.settings {
-                Value::Null => "{}".to_owned(),
-                settings => settings.to_string(),
-            },
-            space: store.space(&config.name),
-            meters: Meters::new(&config.name),
-            complaints: Throttle::new(COMPLAINTS),
-            lines: Throttle::new(LINES),
-        });
-        let compiling = tokio::task::spawn_blocking({
-            let (engine, config) = (Arc::clone(engine), config.clone());
-            move || load::template(&engine, &config, identity)
-        });
-        let template = Arc::new(
-            compiling
-                .await
-                .map_err(|error| format!("cannot be compiled: {error}"))??,
-        );
-        let mut lanes = Vec::new();
-        let mut commands = Vec::new();
-        for _ in 0..config.instances.max(1) {
-            let (instance, registered) = template
-                .instantiate()
-                .await
-                .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&registered, template.has(Hook::OnCommand))?;
-            commands = registered;
-            lanes.push(Lane::new(
-                Arc::clone(&template),
-                Arc::clone(carry_out),
-                instance,
-            ));
-        }
-        tracing::info!(
-            plugin = config.name,
-            file = %config.path.display(),
-            instances = lanes.len(),
-            ?commands,
-            took = ?began.elapsed(),
-            "plugin loaded"
-        );
-        Ok((
-            Self {
-                template,
-                hooks: config.hooks.clone(),
-                lanes,
-            },
-            commands,
-        ))
-    }
-
-    fn name(&self) -> &Arc<str> {
-        &self.template.identity.name
-    }
-
-    /// The refusal that stands for an answer which did not come.
-    fn failed(&self) -> Refusal {
-        Refusal {
-            code: PLUGIN_FAILED.to_owned(),
-            message: format!("The plugin {} could not answer", self.name()),
-            details: None,
-            plugin: Some(Arc::clone(self.name())),
-            decision: None,
         }
     }
 }

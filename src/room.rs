@@ -203,6 +203,13 @@ impl Rooms {
         }
     }
 
+    /// How many participants a room has; none if it is not open.
+    #[must_use]
+    pub fn participants(&self, id: &RoomId) -> u32 {
+        let room = self.registry.find(id);
+        room.map_or(0, |room| room.core.lock().state.view().participants)
+    }
+
     /// Whether a plugin registered this client event.
     #[must_use]
     pub fn has_command(&self, name: &str) -> bool {

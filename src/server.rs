@@ -60,17 +60,25 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let auth = Authenticator::new(&config.auth)?;
     let store = Store::open(&config.server.data_dir)?;
-    let plugins = PluginHost::load(&config.plugins, &store).await?;
+    let plugins = PluginHost::load_recording(&config.plugins, &store, config.recording).await?;
     let (media, mut deaths) = Media::start(config.media.clone()).await?;
     let outbox = config.sessions.outbox_capacity;
     let rooms = Rooms::new(config.rooms.clone(), outbox, media.clone(), plugins.clone());
     // The rooms hold the plugins and the media, so these hold the rooms weakly.
     let carrier = rooms.downgrade();
-    plugins.set_carry_out(move |room, plugin, actions| {
-        if let Some(rooms) = carrier.upgrade() {
-            rooms.carry_out(room, plugin, actions);
-        }
-    });
+    let counter = rooms.downgrade();
+    plugins.connect(
+        move |room, plugin, actions| {
+            if let Some(rooms) = carrier.upgrade() {
+                rooms.carry_out(room, plugin, actions);
+            }
+        },
+        move |room| {
+            counter
+                .upgrade()
+                .map_or(0, |rooms| rooms.participants(room))
+        },
+    );
     let mourner = rooms.downgrade();
     tokio::spawn(async move {
         while let Some(worker) = deaths.recv().await {

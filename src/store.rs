@@ -16,6 +16,7 @@
 //! beside it, and what was appended already is found in the file and not appended again.
 
 mod backlog;
+mod backoff;
 mod disk;
 mod kept;
 mod limits;
@@ -203,6 +204,12 @@ impl Store {
         });
         let Ok(_) = added;
         Ok(())
+    }
+
+    /// Where recorded calls go.
+    #[must_use]
+    pub fn recordings_dir(&self) -> PathBuf {
+        self.open.data_dir.join("recordings")
     }
 
     /// Where the server may keep what it can make again, such as compiled code.

@@ -11,6 +11,7 @@
 //! Components run in the server's own sandbox, through [`plugin`](crate::plugin); there is no
 //! second way to call one. What is for people or programs to read is returned, not printed.
 
+mod bench;
 mod component;
 mod new;
 mod test;
@@ -34,6 +35,9 @@ pub enum ToolError {
     /// `new`.
     #[error(transparent)]
     New(#[from] new::NewError),
+    /// `bench`.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     /// `test`.
     #[error(transparent)]
     Test(#[from] test::TestError),
@@ -49,6 +53,7 @@ pub async fn run(command: PluginCommand) -> Result<Report, ToolError> {
     match command {
         PluginCommand::New(options) => Ok(new::project(&options)?),
         PluginCommand::Test(options) => Ok(test::project(&options).await?),
+        PluginCommand::Bench(options) => Ok(bench::component(&options).await?),
         _ => Ok(Report {
             text: String::new(),
             fine: true,

@@ -82,7 +82,7 @@ pub struct OnLeave {
     pub room: Room,
     /// Who is gone.
     pub participant: Participant,
-    /// `left`, `disconnected`, `kicked`, `replaced`, `room_closed`, …
+    /// `left`, `disconnected`, `too_slow`, a plugin's reason to kick, …
     pub reason: String,
     /// Now.
     pub at: UnixMs,

@@ -58,10 +58,19 @@
 //! register_plugin!(QuietHours: before_produce);
 //! ```
 //!
+//! `plugin.toml`, the plugin's manifest, says what it implements and what it wants to use:
+//!
+//! ```toml
+//! name = "quiet-hours"
+//! version = "0.1.0"
+//! hooks = ["before-produce"]
+//! ```
+//!
 //! Build it; the component is `target/wasm32-wasip2/release/quiet_hours.wasm`:
 //!
 //! ```sh
 //! cargo build --release --target wasm32-wasip2
+//! cp plugin.toml target/wasm32-wasip2/release/quiet_hours.toml
 //! ```
 //!
 //! and name it in the server's configuration. Plugins are asked in the order in which they
@@ -75,6 +84,46 @@
 //!
 //! A client that asks to speak after ten at night is now answered
 //! `{success: false, error: "Quiet hours: come back tomorrow", code: "QUIET_HOURS", plugin: "quiet-hours"}`.
+//!
+//! # Manifest and grants
+//!
+//! What a plugin may touch is decided twice: its manifest asks, the server's configuration
+//! grants. The manifest lies beside the component under the same name, `quiet_hours.toml`
+//! beside `quiet_hours.wasm`, and must name every hook that [`register_plugin!`] lists and
+//! every command that [`Plugin::commands`] registers.
+//!
+//! ```toml
+//! name = "jukebox"
+//! version = "1.0.0"
+//! description = "Songs by vote"
+//! hooks = ["on-timer", "on-command"]
+//! commands = ["jukebox:vote"]
+//! topics = ["jukebox.*"]            # what may be published; a `*` at the end is a prefix
+//! capabilities = ["key-value", "timers", "publish", "emit"]
+//! ```
+//!
+//! ```toml
+//! [[plugins]]
+//! name = "jukebox"
+//! path = "jukebox.wasm"
+//! grants = ["key-value", "timers", "publish", "emit"]   # or ["*"]: all that it asks for
+//! ```
+//!
+//! | capability | for |
+//! |---|---|
+//! | `key-value` | [`kv`] |
+//! | `timers` | [`timers`] |
+//! | `publish` | [`events`] |
+//! | `metrics` | [`metrics`] |
+//! | `emit` | [`Actions::emit_to_user`], [`Actions::emit_to_room`], [`Actions::emit_to_others`] |
+//! | `mute` | [`Actions::mute`], [`Actions::unmute`] |
+//! | `close` | [`Actions::close`] |
+//! | `kick` | [`Actions::kick`] |
+//! | `amend` | [`Permit::start_muted`], [`Permit::priority`], [`Permit::attach`] |
+//!
+//! [`log`] and [`Settings`] are always there. A component that uses an import which was not
+//! asked for or not granted does not load. An action or an amendment that was not granted is
+//! dropped, counted and logged; a topic that was not answers [`events::Error::NotGranted`].
 //!
 //! # Settings
 //!
@@ -150,28 +199,51 @@
 //! assert_eq!(answers.iter().filter(|&&may| !may).count(), 2, "from ten to midnight");
 //! ```
 //!
+//! [`Stage::with_manifest`](testing::Stage::with_manifest) holds the plugin to its manifest,
+//! and [`Stage::twinned`](testing::Stage::twinned) proves that it keeps nothing in memory that
+//! it must not lose.
+//!
 //! # The hooks
 //!
 //! Implement those that you need, and name them in [`register_plugin!`]: the server calls no
-//! others. Deciding hooks are asked before anything happens; informing hooks are told
-//! afterwards, never delay the client, and reach a plugin in order for each room.
+//! others.
 //!
-//! | hook | when | may refuse | when it fails | what the client sees |
-//! |---|---|---|---|---|
-//! | [`before_join`](Plugin::before_join) | a user asks to enter a room | yes | denied, unless `on_failure.before_join = "allow"` | the answer to `room:join` |
-//! | [`on_join`](Plugin::on_join) | a participant has entered | | logged | its actions |
-//! | [`describe_room`](Plugin::describe_room) | a newcomer is shown the room | | nothing is shown | `plugins.<name>` in the answer to `room:join` |
-//! | [`on_leave`](Plugin::on_leave) | a participant is gone | | logged | its actions |
-//! | [`before_produce`](Plugin::before_produce) | a participant asks to send audio | yes | denied, unless `on_failure.before_produce = "allow"` | the answer to `audio:produce` |
-//! | [`on_new_producer`](Plugin::on_new_producer) | a producer has been announced | | logged | its actions |
-//! | [`on_first_rtp`](Plugin::on_first_rtp) | a producer's first packet has arrived | | logged | its actions |
-//! | [`on_producer_closed`](Plugin::on_producer_closed) | a producer has ended | | logged | its actions |
-//! | [`speaker_changed`](Plugin::speaker_changed) | other people speak than before, and at least once a second while anybody does | | logged | its actions |
-//! | [`on_command`](Plugin::on_command) | a client sends an event of [`commands`](Plugin::commands) | yes | an error | the answer to that event |
+//! | hook | when | may refuse | budget | on failure | order | what the client sees |
+//! |---|---|---|---|---|---|---|
+//! | [`before_join`](Plugin::before_join) | a user asks to enter a room | yes | 50 ms | deny | before all that it brings about | the answer to `room:join` |
+//! | [`on_room_opened`](Plugin::on_room_opened) | the first participant has entered | | 50 ms | drop | before `on_join` of the first | its actions |
+//! | [`on_join`](Plugin::on_join) | a participant has entered | | 50 ms | drop | after `before_join` | its actions |
+//! | [`describe_room`](Plugin::describe_room) | a newcomer is shown the room | | 50 ms | nothing is shown | after `on_join` of the same participant | `plugins.<name>` in the answer to `room:join` |
+//! | [`on_leave`](Plugin::on_leave) | a participant is gone | | 50 ms | retry | the last call about the participant | its actions |
+//! | [`before_produce`](Plugin::before_produce) | a participant asks to send audio | yes, and amend | 50 ms | deny | before `on_new_producer` | the answer to `audio:produce`; amendments in `audio:newProducer` |
+//! | [`before_consume`](Plugin::before_consume) | a participant asks to receive a producer | yes | 50 ms | deny | after `on_new_producer` | the answer to `audio:consume` |
+//! | [`on_new_producer`](Plugin::on_new_producer) | a producer has been announced | | 50 ms | drop | before all others about the producer | its actions |
+//! | [`on_first_rtp`](Plugin::on_first_rtp) | a producer's first packet has arrived | | 50 ms | retry | once for each producer | its actions |
+//! | [`on_producer_closed`](Plugin::on_producer_closed) | a producer has ended | | 50 ms | retry | the last call about the producer | its actions |
+//! | [`speaker_changed`](Plugin::speaker_changed) | other people speak than before, and at least once a second while anybody does | | 50 ms | drop | as it happens | its actions |
+//! | [`on_timer`](Plugin::on_timer) | a timer is due | | 50 ms | retry | not before it is due; in order of their time | its actions |
+//! | [`on_room_closed`](Plugin::on_room_closed) | a room has ended | | 50 ms | retry | the last call about the room, except for timers | nothing |
+//! | [`on_command`](Plugin::on_command) | a client sends an event of [`commands`](Plugin::commands) | yes | 50 ms | an error | as it happens | the answer to that event |
 //!
-//! A hook fails if it returns a [`Failure`], panics, or takes longer than the server's time
-//! budget. Whatever it had written or published is undone, and its actions are not carried
-//! out. The message of a [`Failure`] and of a panic is in the server's log.
+//! *Deciding* hooks, those named `before_…`, are asked before anything happens, and the
+//! client waits for them. *Informing* hooks are told afterwards and never delay a client.
+//!
+//! **Time budget.** The configuration can change it: for all hooks with `time_budget_ms`, for
+//! one with `time_budgets_ms = { before_produce = 5 }`.
+//!
+//! **Failure.** A hook fails if it returns a [`Failure`], panics, or takes longer than its
+//! budget. Whatever it had written, set or published is undone, its actions are not carried
+//! out, and a fresh instance takes its place. The message of a [`Failure`] and of a panic is
+//! in the server's log. What happens then is the column "on failure", which the configuration
+//! can change: `on_failure = { before_produce = "allow", on_join = "retry" }`. *deny* answers
+//! the client with a refusal, *allow* goes on as if the plugin had said yes; *retry* calls
+//! again with a fresh instance, up to `retry_limit` times, and then keeps the call as a dead
+//! letter; *drop* forgets it.
+//!
+//! **Order.** Calls about one room reach a plugin one after another, in the order in which
+//! things happened, so a deciding hook sees the effects of what the plugin was told before.
+//! Different rooms run side by side, on several instances. Actions of one call are carried out
+//! before the next call about the room begins.
 //!
 //! # Refusals, failures, actions
 //!
@@ -207,22 +279,53 @@
 //! carries out in their order. Events need a namespace of the plugin's own, such as
 //! `jukebox:`; those of the server (`room:`, `audio:`, …) are refused.
 //!
+//! # Saying how a producer begins
+//!
+//! [`before_produce`](Plugin::before_produce) can do more than allow: a [`Permit`] has the
+//! producer start muted, gives its stream a priority, or attaches data that listeners get
+//! with its announcement.
+//!
+//! ```
+//! use serde_json::json;
+//! use voice_room_plugin_sdk::{BeforeProduce, Permit, ProduceDecision, allow};
+//!
+//! fn before_produce(call: &BeforeProduce) -> ProduceDecision {
+//!     if call.participant.user.has_role("guest") {
+//!         return Ok(Permit::new().start_muted().attach(json!({ "badge": "guest" })));
+//!     }
+//!     allow()
+//! }
+//! ```
+//!
 //! # What survives
 //!
 //! **The memory of a plugin may vanish at any time.** After a failure the instance is
-//! replaced by a fresh one, several instances run for each plugin, and the server itself may
-//! restart. A room is always mapped to the same instance while it lives, and calls about it
-//! come one after another; nothing more is promised. So keep caches in the plugin's fields
-//! and everything else in [`kv`]; rebuild in [`Plugin::init`] or on demand; and clear
-//! what a dead server left of a room when somebody enters it while it is empty
-//! (`call.room.participants == 0` in [`before_join`](Plugin::before_join)).
+//! replaced by a fresh one, several instances run for each plugin, a new version may take
+//! over while people talk, and the server itself may restart; with `isolation = "fresh"` in
+//! the configuration, every call has an instance of its own. So keep in the plugin's fields
+//! what was read from the settings, and perhaps caches. Everything else belongs in [`kv`] and
+//! [`timers`], which survive all of that.
+//!
+//! **Every call is a transaction.** What it writes, sets and publishes counts when the call
+//! has succeeded, all of it or nothing. Calls about one room come one after another; where
+//! rooms share a key, use [`kv::update`], [`kv::insert`] or [`kv::increment`], and no change
+//! is lost. An informing hook may be called again after a failure: nothing of the first call
+//! is left, so nothing happens twice.
+//!
+//! **Time comes with each call,** and a plugin has no clock. To do something later, set a
+//! timer: [`timers::set`] calls [`on_timer`](Plugin::on_timer) when it is due, also if the
+//! room has closed or the server has been restarted in the meantime.
+//!
+//! **Clean up** in [`on_room_closed`](Plugin::on_room_closed) what a room leaves behind. A
+//! server that is killed closes no rooms: clear what it left in
+//! [`on_room_opened`](Plugin::on_room_opened), or let keys expire with [`kv::set_expiring`].
 //!
 //! # What a plugin can use
 //!
-//! [`log`] writes into the server's log, [`kv`] stores, [`events`] publishes to the outside,
-//! [`metrics`] counts, and [`Settings`] reads the configuration. All of it is bounded for
-//! each call and for each plugin. Time is in the arguments of each call, so that recorded
-//! calls can be replayed.
+//! [`log`] writes into the server's log, [`kv`] stores, [`timers`] call back, [`events`]
+//! publishes to the outside, [`metrics`] counts, and [`Settings`] reads the configuration.
+//! All of it is bounded for each call and for each plugin. A command that names somebody by
+//! `userId` comes with [`OnCommand::target`]: who that is, if they are in the room.
 //!
 //! The contract itself, for plugins in other languages, is `wit/plugin.wit` in this crate.
 

@@ -82,10 +82,12 @@ fn shape(example: &str) -> Shape {
     shape
 }
 
+/// The SDK has the version of the contract.
 fn interfaces(names: &[&str]) -> Vec<String> {
+    let version = env!("CARGO_PKG_VERSION");
     names
         .iter()
-        .map(|name| format!("voice-room:plugin/{name}@0.2.0"))
+        .map(|name| format!("voice-room:plugin/{name}@{version}"))
         .collect()
 }
 

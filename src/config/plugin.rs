@@ -290,6 +290,15 @@ pub struct RecordingConfig {
     pub files: usize,
 }
 
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self {
+            max_file: 64 * MIB as u64,
+            files: 4,
+        }
+    }
+}
+
 pub(super) fn recording(root: &mut Section<'_>) -> RecordingConfig {
     RecordingConfig {
         max_file: root.value("recording.max_file_mib", &kind::whole(1..=4096), 64) * MIB as u64,

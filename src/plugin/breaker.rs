@@ -195,7 +195,8 @@ impl Breaker {
 
 impl BreakerConfig {
     fn wait(&self, doublings: u32) -> Duration {
-        self.probe_after.saturating_mul(1 << doublings.min(MAX_DOUBLINGS))
+        self.probe_after
+            .saturating_mul(1 << doublings.min(MAX_DOUBLINGS))
     }
 }
 

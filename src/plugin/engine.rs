@@ -116,8 +116,10 @@ fn absolute(path: &Path) -> std::io::Result<std::path::PathBuf> {
 }
 
 fn pool(instances: usize) -> PoolingAllocationConfig {
+    // While a plugin is swapped, two versions of it are there.
     let instances = u32::try_from(instances)
         .unwrap_or(u32::MAX)
+        .saturating_mul(2)
         .saturating_add(SPARE);
     let parts = instances.saturating_mul(PARTS);
     let mut pool = PoolingAllocationConfig::new();

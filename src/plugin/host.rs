@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use wasmtime::{
     ResourceLimiter,
     component::{Linker, ResourceTable},
@@ -22,8 +23,9 @@ use super::{
     wasi::{self, Printed},
 };
 use crate::{
-    model::RoomId,
-    store::{KeyError, PublishError, Space, Staged},
+    config::PluginConfig,
+    model::{RoomId, UnixMs},
+    store::{self, IncrementError, KeyError, PublishError, Space, Staged, TimerError},
 };
 
 /// The one place where the WIT becomes Rust.
@@ -46,17 +48,46 @@ pub(super) mod wit {
 
 use wit::voice_room::plugin::{events, key_value, log, metrics, settings, timers, types};
 
-/// What all instances of one plugin share.
+/// What all instances of one version of a plugin share.
 pub(super) struct Identity {
     pub(super) name: Arc<str>,
     /// The settings as JSON text.
     pub(super) settings: String,
     pub(super) space: Arc<Space>,
-    pub(super) meters: Meters,
+    /// Of its keys, timers and events.
+    pub(super) limits: store::Limits,
+    pub(super) meters: Arc<Meters>,
     /// Limits lines that the server logs about the plugin.
-    pub(super) complaints: Throttle,
+    pub(super) complaints: Arc<Throttle>,
     /// Limits lines that the plugin logs.
-    pub(super) lines: Throttle,
+    pub(super) lines: Arc<Throttle>,
+}
+
+impl Identity {
+    /// Of the version that this configuration describes.
+    pub(super) fn new(
+        config: &PluginConfig,
+        space: Arc<Space>,
+        meters: Arc<Meters>,
+        complaints: Arc<Throttle>,
+    ) -> Self {
+        Self {
+            name: config.name.as_str().into(),
+            settings: match &config.settings {
+                Value::Null => "{}".to_owned(),
+                settings => settings.to_string(),
+            },
+            space,
+            limits: store::Limits {
+                keys: config.max_keys,
+                total: config.storage_limit,
+                ..limits::STORE
+            },
+            meters,
+            complaints,
+            lines: Arc::new(Throttle::new(limits::LINES)),
+        }
+    }
 }
 
 /// What is special about an instance that is watched or repeated.
@@ -68,6 +99,8 @@ pub(super) struct Conditions {
     pub(super) instructions: Option<u64>,
     /// The seed of its random numbers, which are real where there is none.
     pub(super) random: Option<u64>,
+    /// The time of `init`, if not the present.
+    pub(super) at: Option<UnixMs>,
 }
 
 /// What an instance holds on the server's side.
@@ -99,7 +132,7 @@ impl State {
                 limit: memory_limit,
                 refused: false,
             },
-            call: Call::new(None, Duration::ZERO),
+            call: Call::new(None, UnixMs(0), Duration::ZERO),
             wasi: wasi::empty(&printed, conditions.random),
             printed,
             resumed: Arc::default(),
@@ -123,9 +156,14 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(room: Option<RoomId>, budget: Duration) -> Self {
+    /// What the call wants kept; the next call begins with its own.
+    pub(super) fn take_staged(&mut self) -> Staged {
+        std::mem::replace(&mut self.staged, Staged::new(UnixMs(0)))
+    }
+
+    pub(super) fn new(room: Option<RoomId>, at: UnixMs, budget: Duration) -> Self {
         Self {
-            staged: Staged::default(),
+            staged: Staged::new(at),
             began: Instant::now(),
             spent: Duration::ZERO,
             budget,
@@ -235,51 +273,20 @@ impl settings::Host for State {
 impl key_value::Host for State {
     fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, key_value::Error> {
         let Self { identity, call, .. } = self;
-        let value = call.staged.get(&identity.space, &limits::STORE, &key)?;
+        let value = call.staged.get(&identity.space, &identity.limits, &key)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), key_value::Error> {
         let Self { identity, call, .. } = self;
-        Ok(call
-            .staged
-            .set(&identity.space, &limits::STORE, &key, Some(&value))?)
+        let (space, limits) = (&identity.space, &identity.limits);
+        Ok(call.staged.set(space, limits, &key, Some(&value))?)
     }
 
     fn delete(&mut self, key: String) -> Result<(), key_value::Error> {
         let Self { identity, call, .. } = self;
-        Ok(call
-            .staged
-            .set(&identity.space, &limits::STORE, &key, None)?)
-    }
-
-    fn set_expiring(
-        &mut self,
-        key: String,
-        value: Vec<u8>,
-        _ttl_ms: u64,
-    ) -> Result<(), key_value::Error> {
-        self.set(key, value)
-    }
-
-    fn compare_and_set(
-        &mut self,
-        key: String,
-        expected: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
-    ) -> Result<bool, key_value::Error> {
-        if key_value::Host::get(self, key.clone())? != expected {
-            return Ok(false);
-        }
-        match value {
-            Some(value) => self.set(key, value)?,
-            None => self.delete(key)?,
-        }
-        Ok(true)
-    }
-
-    fn increment(&mut self, _key: String, _by: i64) -> Result<i64, key_value::IncrementError> {
-        Err(key_value::IncrementError::NotANumber)
+        let (space, limits) = (&identity.space, &identity.limits);
+        Ok(call.staged.set(space, limits, &key, None)?)
     }
 
     fn list(
@@ -289,26 +296,83 @@ impl key_value::Host for State {
         limit: u32,
     ) -> Result<Vec<String>, key_value::Error> {
         let Self { identity, call, .. } = self;
+        let (space, limits) = (&identity.space, &identity.limits);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let after = after.as_deref();
-        Ok(call
-            .staged
-            .list(&identity.space, &limits::STORE, &prefix, after, limit)?)
+        Ok(call.staged.list(space, limits, &prefix, after, limit)?)
+    }
+
+    fn set_expiring(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        ttl_ms: u64,
+    ) -> Result<(), key_value::Error> {
+        let Self { identity, call, .. } = self;
+        let (space, limits) = (&identity.space, &identity.limits);
+        let staged = &mut call.staged;
+        Ok(staged.set_expiring(space, limits, &key, &value, ttl_ms)?)
+    }
+
+    fn compare_and_set(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+    ) -> Result<bool, key_value::Error> {
+        let Self { identity, call, .. } = self;
+        let (space, limits) = (&identity.space, &identity.limits);
+        let (expected, value) = (expected.as_deref(), value.as_deref());
+        let staged = &mut call.staged;
+        Ok(staged.compare_and_set(space, limits, &key, expected, value)?)
+    }
+
+    fn increment(&mut self, key: String, by: i64) -> Result<i64, key_value::IncrementError> {
+        let Self { identity, call, .. } = self;
+        let (space, limits) = (&identity.space, &identity.limits);
+        Ok(call.staged.increment(space, limits, &key, by)?)
     }
 }
 
 impl timers::Host for State {
     fn set(
         &mut self,
-        _key: String,
-        _after_ms: u64,
-        _every_ms: Option<u64>,
+        key: String,
+        after_ms: u64,
+        every_ms: Option<u64>,
     ) -> Result<(), timers::Error> {
-        Err(timers::Error::NoRoom)
+        let Self { identity, call, .. } = self;
+        let (space, limits) = (&identity.space, &identity.limits);
+        let room = call.room.as_ref().ok_or(timers::Error::NoRoom)?;
+        let staged = &mut call.staged;
+        Ok(staged.set_timer(space, limits, room, &key, after_ms, every_ms)?)
     }
 
-    fn cancel(&mut self, _key: String) -> Result<(), timers::Error> {
-        Err(timers::Error::NoRoom)
+    fn cancel(&mut self, key: String) -> Result<(), timers::Error> {
+        let Self { identity, call, .. } = self;
+        let (space, limits) = (&identity.space, &identity.limits);
+        let room = call.room.as_ref().ok_or(timers::Error::NoRoom)?;
+        Ok(call.staged.cancel_timer(space, limits, room, &key)?)
+    }
+}
+
+impl From<TimerError> for timers::Error {
+    fn from(error: TimerError) -> Self {
+        match error {
+            TimerError::InvalidKey(limit) => Self::InvalidKey(number(limit)),
+            TimerError::InvalidDelay(text) => Self::InvalidDelay(text),
+            TimerError::QuotaExceeded(text) => Self::QuotaExceeded(text),
+        }
+    }
+}
+
+impl From<IncrementError> for key_value::IncrementError {
+    fn from(error: IncrementError) -> Self {
+        match error {
+            IncrementError::Storage(error) => Self::Storage(error.into()),
+            IncrementError::NotANumber => Self::NotANumber,
+            IncrementError::Overflow => Self::Overflow,
+        }
     }
 }
 
@@ -328,7 +392,7 @@ impl events::Host for State {
         let room = call.room.as_ref().map_or("", RoomId::as_str);
         Ok(call
             .staged
-            .publish(&identity.space, &limits::STORE, room, &topic, &payload)?)
+            .publish(&identity.space, &identity.limits, room, &topic, &payload)?)
     }
 }
 

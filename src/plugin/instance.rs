@@ -22,15 +22,16 @@ use super::{
             voice_room::plugin::types::Decision,
         },
     },
+    lane::Held,
     lift, limits,
     lower::{self, IdText},
     meters::Outcome,
-    record::ImportCall,
+    observe::{Asked, Observation, Observer, Watched},
     trace::Trace,
 };
 use crate::{
-    config::HookPolicies,
-    model::{Hook, Refusal, RoomId},
+    config::{HookPolicies, Isolation, PluginConfig},
+    model::{Hook, Refusal, RoomId, UnixMs},
     store::Staged,
 };
 
@@ -50,6 +51,8 @@ pub(super) struct Output {
     pub(super) answer: Answer,
     pub(super) actions: Vec<Action>,
     pub(super) staged: Staged,
+    /// Where somebody watches.
+    pub(super) observation: Option<Observation>,
 }
 
 /// What the asker gets.
@@ -84,6 +87,10 @@ pub(super) enum Failure {
     Down,
     #[error("what it wrote could not be saved in time")]
     NotSaved,
+    #[error("it has failed too often and is left alone for a while")]
+    Open(Instant),
+    #[error("other instances keep changing the keys that it compares")]
+    Conflict,
     #[error("the server stops")]
     Stopped,
 }
@@ -95,9 +102,13 @@ impl Failure {
             Self::TimedOut => Outcome::TimedOut,
             Self::OutOfMemory => Outcome::OutOfMemory,
             Self::Invalid(_) => Outcome::Invalid,
-            Self::Late | Self::Overloaded | Self::Down | Self::NotSaved | Self::Stopped => {
-                Outcome::Unanswered
-            }
+            Self::Late
+            | Self::Overloaded
+            | Self::Down
+            | Self::NotSaved
+            | Self::Open(_)
+            | Self::Conflict
+            | Self::Stopped => Outcome::Unanswered,
         }
     }
 }
@@ -172,12 +183,28 @@ fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
     pre.component().get_export_index(None, &interface).is_some()
 }
 
+/// What identifies a component.
+pub(super) struct About {
+    /// The content, as `sha256:…`.
+    pub(super) component: String,
+    /// The version of the contract that it was built against.
+    pub(super) contract: String,
+}
+
 /// A compiled component with its limits: what instances are made from.
 pub(super) struct Template {
     pub(super) identity: Arc<Identity>,
+    /// The component's content, as `sha256:…`.
+    pub(super) component: String,
+    /// The version of the contract that it was built against.
+    pub(super) contract: String,
     pub(super) hooks: HookPolicies,
+    pub(super) retry_limit: u32,
     /// What is special about its instances.
     pub(super) conditions: Conditions,
+    /// Who watches its calls.
+    pub(super) observer: Option<Arc<Observer>>,
+    isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
     pre: InstancePre<State>,
@@ -188,17 +215,22 @@ impl Template {
     pub(super) fn new(
         engine: Arc<Engine>,
         component: &Component,
+        about: About,
         identity: Arc<Identity>,
-        memory_limit: usize,
-        hooks: HookPolicies,
+        config: &PluginConfig,
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
         Ok(Self {
             identity,
-            hooks,
+            component: about.component,
+            contract: about.contract,
+            hooks: config.hooks.clone(),
+            retry_limit: config.retry_limit,
             conditions: Conditions::default(),
-            memory_limit,
+            observer: None,
+            isolation: config.isolation,
+            memory_limit: config.memory_limit,
             engine,
             pre,
             found,
@@ -215,6 +247,14 @@ impl Template {
         self.hooks.of(hook).time_budget.saturating_mul(WALL_BUDGETS)
     }
 
+    /// What calls are to be made on.
+    pub(super) async fn hold(&self) -> Result<Held, Failure> {
+        match self.isolation {
+            Isolation::Live => Ok(Held::Live(self.instantiate().await?.0)),
+            Isolation::Fresh => Ok(Held::Fresh),
+        }
+    }
+
     /// A fresh instance that has been initialised, and the commands that it answers.
     pub(super) async fn instantiate(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
         let making = self.make();
@@ -225,23 +265,41 @@ impl Template {
     }
 
     async fn make(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let conditions = self.conditions;
+        let observer = self.observer.as_ref();
+        let conditions = observer.map_or(self.conditions, |one| one.conditions(self.conditions));
         let state = State::new(Arc::clone(&self.identity), self.memory_limit, conditions);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
         meter_time(&mut store);
-        begin(&mut store, None, self.hooks.of(Hook::Init).time_budget);
+        let budget = self.hooks.of(Hook::Init).time_budget;
+        let at = conditions.at.unwrap_or_else(UnixMs::now);
+        begin(&mut store, None, at, budget);
+        let started = self.start(&mut store).await;
+        let failed = started.as_ref().err();
+        let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
+        let (hooks, commands) = started?;
+        let instance = Instance {
+            store,
+            hooks,
+            policies: self.hooks.clone(),
+            watched,
+        };
+        Ok((Box::new(instance), commands))
+    }
+
+    /// Calls `init`.
+    async fn start(&self, store: &mut Store<State>) -> Result<(Hooks, Vec<String>), Failure> {
         let made = async {
-            let exports = self.pre.instantiate_async(&mut store).await?;
-            let lifecycle = self.found.lifecycle.load(&mut store, &exports)?;
-            let registered = lifecycle.call_init(&mut store).await?;
-            Ok((registered, self.found.load(&mut store, &exports)?))
+            let exports = self.pre.instantiate_async(&mut *store).await?;
+            let lifecycle = self.found.lifecycle.load(&mut *store, &exports)?;
+            let registered = lifecycle.call_init(&mut *store).await?;
+            Ok((registered, self.found.load(&mut *store, &exports)?))
         }
         .await;
         let (registered, hooks) = match made {
             Ok(made) => made,
-            Err(error) => return Err(failure(&store, &error)),
+            Err(error) => return Err(failure(store, &error)),
         };
         let commands = match registered {
             Ok(registration) => registration.commands,
@@ -252,15 +310,12 @@ impl Template {
                 )));
             }
         };
-        log_printed(&store);
-        let staged = std::mem::take(&mut store.data_mut().call.staged);
-        drop(self.identity.space.apply(staged));
-        let instance = Instance {
-            store,
-            hooks,
-            policies: self.hooks.clone(),
-        };
-        Ok((Box::new(instance), commands))
+        log_printed(store);
+        let staged = store.data_mut().call.take_staged();
+        if self.identity.space.apply(staged).is_err() {
+            return Err(Failure::Conflict);
+        }
+        Ok((hooks, commands))
     }
 }
 
@@ -288,9 +343,9 @@ fn nanos_since(began: Instant) -> u64 {
 }
 
 /// Prepares the store for one call.
-fn begin(store: &mut Store<State>, room: Option<RoomId>, budget: Duration) {
+fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Duration) {
     let state = store.data_mut();
-    state.call = Call::new(room, budget);
+    state.call = Call::new(room, at, budget);
     state.resumed.store(0, Ordering::Relaxed);
     let Conditions {
         traced,
@@ -355,13 +410,19 @@ pub(super) struct Instance {
     store: Store<State>,
     hooks: Hooks,
     policies: HookPolicies,
+    watched: Option<Watched>,
+}
+
+/// What the last call has asked for.
+fn take_trace(store: &mut Store<State>) -> Asked {
+    let trace = store.data_mut().call.trace.take();
+    trace.unwrap_or_default().into_calls()
 }
 
 impl Instance {
-    /// What the last call, or `init`, has asked for, and whether there was more.
-    pub(super) fn take_trace(&mut self) -> (Vec<ImportCall>, bool) {
-        let trace = self.store.data_mut().call.trace.take();
-        trace.unwrap_or_default().into_calls()
+    /// What the last call has asked for.
+    pub(super) fn take_trace(&mut self) -> Asked {
+        take_trace(&mut self.store)
     }
 
     /// Instructions of the last call, where they are counted.
@@ -377,9 +438,24 @@ impl Instance {
 
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
     /// output.
-    pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
+    pub(super) async fn call(&mut self, input: &Arc<Input>) -> Result<Output, Failure> {
+        let Some(watched) = &self.watched else {
+            return self.run(input).await;
+        };
+        let mut observation = watched.begin(input);
+        let mut result = self.run(input).await;
+        let took = self.store.data().call.began.elapsed();
+        observation.end(result.as_ref(), self.take_trace(), took);
+        if let Ok(output) = &mut result {
+            output.observation = Some(observation);
+        }
+        result
+    }
+
+    async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
-        begin(&mut self.store, Some(input.room().clone()), budget);
+        let (room, at) = (input.room().clone(), input.at());
+        begin(&mut self.store, Some(room), at, budget);
         let called = self.dispatch(input).await;
         let state = self.store.data();
         let identity = &state.identity;
@@ -398,11 +474,12 @@ impl Instance {
             .record(input.hook(), outcome, Some(state.call.began.elapsed()));
         let (answer, actions) = result?;
         log_printed(&self.store);
-        let staged = std::mem::take(&mut self.store.data_mut().call.staged);
+        let staged = self.store.data_mut().call.take_staged();
         Ok(Output {
             answer,
             actions,
             staged,
+            observation: None,
         })
     }
 

@@ -5,6 +5,11 @@
 //! question is answered within the asker's own task, without a hop. A guest that takes
 //! longer than a tick goes on in a task of its own, so that a caller who goes away, or does
 //! not look, holds up nobody.
+//!
+//! The lane outlives the versions of its plugin: a swap replaces the instance between two
+//! calls, and what waits does not notice.
+
+mod turn;
 
 use std::{
     future::{Future, poll_fn},
@@ -14,19 +19,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
 };
 
 use super::{
-    CarryOut,
-    call::Input,
+    Stage,
+    breaker::{Breaker, BreakerState, Effect},
+    call::{Fact, Input},
     instance::{Failure, Instance, Output, Template},
-    queue::{Claim, Job, Pushed, Queue, Reply},
+    meters::Meters,
+    queue::{Claim, Pushed, Queue, Reply, Telling},
+    throttle::Throttle,
 };
-use crate::model::Hook;
+use crate::{
+    config::OnFailure,
+    model::{Hook, RoomId, UnixMs},
+    store::{Space, Staged, Store},
+};
+use turn::Turn;
 
 /// How long a lane works through its queue before other tasks have a turn.
 const TURN: Duration = Duration::from_micros(500);
@@ -35,27 +50,56 @@ const TURN: Duration = Duration::from_micros(500);
 /// the second.
 const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
+/// The wait before a fact is told again doubles from the first to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// What all lanes and all versions of a plugin share.
+pub(super) struct Common {
+    pub(super) name: Arc<str>,
+    pub(super) space: Arc<Space>,
+    pub(super) meters: Arc<Meters>,
+    /// Limits lines that the server logs about the plugin.
+    pub(super) complaints: Arc<Throttle>,
+    pub(super) breaker: Breaker,
+    pub(super) stage: Arc<Stage>,
+    pub(super) store: Store,
+    /// Told of each failure: somebody may want the version before back.
+    pub(super) failing: Arc<Notify>,
+}
+
 /// See the module.
 pub(super) struct Lane {
-    template: Arc<Template>,
-    carry_out: Arc<CarryOut>,
+    common: Arc<Common>,
+    version: ArcSwap<Template>,
     /// Callers may be outside of it.
     runtime: Handle,
     state: Mutex<LaneState>,
     /// Told whenever nothing waits and nothing runs.
     idle: Notify,
+    /// Told of another version.
+    swapped: Notify,
 }
 
 struct LaneState {
     slot: Slot,
     queue: Queue,
+    /// An instance of a newer version than the one that runs.
+    successor: Option<Held>,
     stopped: bool,
+}
+
+/// What calls are made on.
+pub(super) enum Held {
+    /// This instance, until it fails.
+    Live(Box<Instance>),
+    /// An instance for each call.
+    Fresh,
 }
 
 /// Where the instance is.
 enum Slot {
-    /// Here. If the queue is not empty, a task is on its way to begin with it.
-    Ready(Box<Instance>),
+    /// Here. If the queue is not idle, a task is on its way to begin with it.
+    Ready(Held),
     /// It has failed, and a task is on its way to make another.
     Empty,
     /// A [`Turn`] has it.
@@ -74,27 +118,39 @@ enum Entrance {
     Queued(Claim, oneshot::Receiver<Reply>),
 }
 
+type Run = Pin<Box<dyn Future<Output = (Turn, Result<Output, Failure>)> + Send>>;
+
 impl Lane {
     /// Must be called within the runtime in which the lane is to work.
-    pub(super) fn new(
-        template: Arc<Template>,
-        carry_out: Arc<CarryOut>,
-        instance: Box<Instance>,
-    ) -> Arc<Self> {
-        let slot = Slot::Ready(instance);
+    pub(super) fn new(common: Arc<Common>, version: Arc<Template>, held: Held) -> Arc<Self> {
         let state = Mutex::new(LaneState {
-            slot,
+            slot: Slot::Ready(held),
             queue: Queue::default(),
+            successor: None,
             stopped: false,
         });
-        let (runtime, idle) = (Handle::current(), Notify::new());
         Arc::new(Self {
-            template,
-            carry_out,
-            runtime,
+            common,
+            version: ArcSwap::new(version),
+            runtime: Handle::current(),
             state,
-            idle,
+            idle: Notify::new(),
+            swapped: Notify::new(),
         })
+    }
+
+    /// Goes over to another version: a call that runs ends on the old one, the next begins on
+    /// the new one.
+    pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
+        let mut state = self.state.lock();
+        self.version.store(version);
+        let old = match &mut state.slot {
+            Slot::Ready(ready) => Some(std::mem::replace(ready, held)),
+            Slot::Empty | Slot::Running | Slot::Down => state.successor.replace(held),
+        };
+        drop(state);
+        self.swapped.notify_waiters();
+        drop(old);
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -113,9 +169,12 @@ impl Lane {
     }
 
     async fn ask_now(self: &Arc<Self>, turn: Turn, input: &Arc<Input>) -> Reply {
-        let mut run = Box::pin(turn.run(Arc::clone(input)));
+        let mut run: Run = Box::pin(turn.run(Arc::clone(input)));
         if let Poll::Ready((mut turn, result)) = poll_once(run.as_mut()).await {
-            return result.and_then(|output| turn.apply(input, output));
+            match turn.apply(input, result?) {
+                Ok(answer) => return Ok(answer),
+                Err(_) => run = Box::pin(turn.run(Arc::clone(input))),
+            }
         }
         let (answered, reply) = oneshot::channel();
         let claim = Claim::default();
@@ -123,7 +182,9 @@ impl Lane {
         let hook = input.hook();
         self.runtime.spawn(async move {
             match lane.bounded(&input, run).await {
-                Ok((turn, result)) => drop(turn.answer(&input, result, &claimed, answered)),
+                Ok((turn, result)) => {
+                    drop(turn.answer(&input, result, &claimed, answered).await);
+                }
                 Err(failure) => drop(answered.send(Err(failure))),
             }
         });
@@ -138,16 +199,16 @@ impl Lane {
         if matches!(state.slot, Slot::Down) {
             return Err(Failure::Down);
         }
-        let idle = matches!(state.slot, Slot::Ready(_)) && state.queue.is_empty();
+        let idle = matches!(state.slot, Slot::Ready(_)) && state.queue.is_idle();
         let queued = if idle {
             None
         } else {
             let queued = state.queue.ask(input).ok_or(Failure::Overloaded)?;
-            self.template.identity.meters.queued.increment(1);
+            self.common.meters.queued.increment(1);
             Some(queued)
         };
         let turn = match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(instance) => Some(Turn::new(self, Some(instance))),
+            Slot::Ready(held) => Some(Turn::new(self, Some(held))),
             slot => {
                 state.slot = slot;
                 None
@@ -164,7 +225,8 @@ impl Lane {
 
     async fn wait(&self, hook: Hook, claim: Claim, mut reply: oneshot::Receiver<Reply>) -> Reply {
         let lost = || Failure::Trapped("its lane was lost".to_owned());
-        match tokio::time::timeout(self.template.patience(hook), &mut reply).await {
+        let patience = self.version.load().patience(hook);
+        match tokio::time::timeout(patience, &mut reply).await {
             Ok(reply) => reply.unwrap_or_else(|_| Err(lost())),
             // Whoever has claimed it is about to send.
             Err(_) if !claim.take() => reply.await.unwrap_or_else(|_| Err(lost())),
@@ -173,16 +235,13 @@ impl Lane {
     }
 
     /// Runs a call that may wait, and not only compute. Dropping it drops its instance.
-    async fn bounded(
-        &self,
-        input: &Input,
-        run: impl Future<Output = (Turn, Result<Output, Failure>)>,
-    ) -> Result<(Turn, Result<Output, Failure>), Failure> {
-        match tokio::time::timeout(self.template.patience(input.hook()), run).await {
+    async fn bounded<T>(&self, input: &Input, run: impl Future<Output = T>) -> Result<T, Failure> {
+        let patience = self.version.load().patience(input.hook());
+        match tokio::time::timeout(patience, run).await {
             Ok(done) => Ok(done),
             Err(_) => {
                 let failure = Failure::TimedOut;
-                let meters = &self.template.identity.meters;
+                let meters = &self.common.meters;
                 meters.record(input.hook(), failure.outcome(), None);
                 self.report(input, &failure);
                 Err(failure)
@@ -190,46 +249,131 @@ impl Lane {
         }
     }
 
+    /// Takes note of a call that the guest has failed.
     fn report(&self, input: &Input, failure: &Failure) {
-        let identity = &self.template.identity;
-        identity.meters.replaced.increment(1);
-        if identity.complaints.allow() {
-            let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
+        let common = &self.common;
+        common.meters.replaced.increment(1);
+        let (plugin, hook, room) = (&*common.name, input.hook().name(), input.room());
+        if common.complaints.allow() {
             tracing::error!(
                 plugin, hook, %room, %failure,
                 "a plugin's hook failed; its instance is replaced"
             );
         }
+        self.count_failure();
     }
 
-    /// Tells, and does not wait.
-    pub(super) fn tell(self: &Arc<Self>, input: &Arc<Input>) {
-        let identity = &self.template.identity;
+    fn count_failure(&self) {
+        let common = &self.common;
+        if let Effect::Opened(wait) = common.breaker.failed(Instant::now()) {
+            let plugin = &*common.name;
+            tracing::error!(
+                plugin,
+                ?wait,
+                "a plugin keeps failing: it is left alone, and its policies answer"
+            );
+        }
+        common.meters.breaker(common.breaker.state());
+        common.failing.notify_one();
+    }
+
+    /// Tells, and does not wait. Whether it will be told.
+    pub(super) fn tell(self: &Arc<Self>, input: &Arc<Input>) -> bool {
+        let common = &self.common;
         let mut state = self.state.lock();
         if state.stopped {
-            identity.meters.dropped.increment(1);
-            return;
+            drop(state);
+            self.lose(input, 0, &Failure::Stopped);
+            return false;
         }
-        let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_empty();
+        let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_idle();
         let pushed = state.queue.tell(input);
+        let work = begins && !state.queue.is_idle();
         drop(state);
         match pushed {
-            Pushed::Whole => identity.meters.queued.increment(1),
-            Pushed::Forgot => identity.meters.dropped.increment(1),
-            Pushed::Refused => {
-                identity.meters.dropped.increment(1);
-                if input.hook() != Hook::SpeakerChanged && identity.complaints.allow() {
-                    let (plugin, hook, room) = (&*identity.name, input.hook().name(), input.room());
-                    tracing::error!(
-                        plugin, hook, %room,
-                        "the plugin's queue is full: it will not learn of this"
-                    );
-                }
-            }
+            Pushed::Whole => common.meters.queued.increment(1),
+            Pushed::Forgot => common.meters.dropped.increment(1),
+            Pushed::Refused => self.lose(input, 0, &Failure::Overloaded),
         }
-        if begins {
+        if work {
             self.schedule();
         }
+        pushed != Pushed::Refused
+    }
+
+    /// A fact has failed for now, or for good.
+    fn failed(self: &Arc<Self>, mut telling: Telling, failure: &Failure) {
+        let version = self.version.load();
+        let policy = version.hooks.of(telling.input.hook());
+        let now = Instant::now();
+        let again = match failure {
+            _ if policy.on_failure != OnFailure::Retry => None,
+            Failure::Open(until) => Some(*until),
+            _ => {
+                telling.tries += 1;
+                let pause = RETRY.0.saturating_mul(1 << telling.tries.min(16));
+                (telling.tries < version.retry_limit).then(|| now + pause.min(RETRY.1))
+            }
+        };
+        match again {
+            Some(again) => self.park(telling, again),
+            None => {
+                self.lose(&telling.input, telling.tries, failure);
+                self.state.lock().queue.passed(telling.input.room());
+            }
+        }
+    }
+
+    /// Keeps a fact, and what follows in its room, until then.
+    fn park(self: &Arc<Self>, telling: Telling, until: Instant) {
+        let room = telling.input.room().clone();
+        self.state.lock().queue.park(telling);
+        self.common.meters.queued.increment(1);
+        self.common.meters.retried.increment(1);
+        let lane = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep_until(until.into()).await;
+            if let Some(lane) = lane.upgrade() {
+                lane.state.lock().queue.release(&room);
+                lane.schedule();
+            }
+        });
+    }
+
+    /// A fact that the plugin will not learn of: where that matters, it is written down.
+    fn lose(&self, input: &Input, tries: u32, failure: &Failure) {
+        let common = &self.common;
+        let (plugin, hook, room) = (&*common.name, input.hook(), input.room());
+        common.meters.dropped.increment(1);
+        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
+            if matches!(failure, Failure::Overloaded | Failure::Stopped) {
+                // The timer stays, to be told another time.
+                return;
+            }
+            let mut staged = Staged::new(UnixMs::now());
+            staged.fired(&room.id, key, *due);
+            drop(common.space.apply(staged));
+        }
+        if self.version.load().hooks.of(hook).on_failure != OnFailure::Retry {
+            if hook != Hook::SpeakerChanged && common.complaints.allow() {
+                tracing::error!(plugin, %hook, %room, %failure, "a plugin will not learn of this");
+            }
+            return;
+        }
+        let letter = json!({
+            "at": UnixMs::now(),
+            "plugin": plugin,
+            "room": room,
+            "tries": tries,
+            "failure": failure.to_string(),
+            "call": input,
+        });
+        common.meters.dead_letters.increment(1);
+        let lost = common.store.dead_letter(letter).err();
+        tracing::error!(
+            plugin, %hook, %room, tries, %failure, error = lost.map(tracing::field::display),
+            "a fact is a dead letter: the plugin has not taken it"
+        );
     }
 
     /// Has a task look after the lane, unless somebody else does so first.
@@ -245,9 +389,7 @@ impl Lane {
     fn begin(self: &Arc<Self>) -> Option<Turn> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(instance) if !state.queue.is_empty() => {
-                Some(Turn::new(self, Some(instance)))
-            }
+            Slot::Ready(held) if !state.queue.is_idle() => Some(Turn::new(self, Some(held))),
             Slot::Empty => Some(Turn::new(self, None)),
             slot => {
                 state.slot = slot;
@@ -258,28 +400,45 @@ impl Lane {
 
     /// Makes an instance in place of a failed one, however often it takes. Questions are
     /// refused after the first failure; facts wait. `None` if the lane is stopped meanwhile.
-    async fn restart(&self) -> Option<Box<Instance>> {
+    async fn restart(&self) -> Option<(Arc<Template>, Held)> {
         let mut pause = RESTART.0;
         loop {
-            match self.template.instantiate().await {
-                Ok((instance, _)) => {
-                    self.state.lock().slot = Slot::Running;
-                    return Some(instance);
+            let swapped = self.swapped.notified();
+            if let Some(successor) = self.succeed() {
+                return Some(successor);
+            }
+            let version = self.version.load_full();
+            match version.hold().await {
+                Ok(held) => {
+                    // A newer version may have come meanwhile.
+                    return Some(self.succeed().unwrap_or((version, held)));
                 }
                 Err(failure) => {
-                    let plugin = &*self.template.identity.name;
+                    let plugin = &*self.common.name;
                     tracing::error!(
                         plugin, %failure, ?pause,
                         "a plugin cannot be restarted, trying again"
                     );
+                    self.count_failure();
                     if !self.go_down() {
                         return None;
                     }
-                    tokio::time::sleep(pause).await;
+                    // Either way it is tried again.
+                    drop(tokio::time::timeout(pause, swapped).await);
                     pause = RESTART.1.min(pause * 2);
                 }
             }
         }
+    }
+
+    /// The instance of a newer version, if there is one.
+    fn succeed(&self) -> Option<(Arc<Template>, Held)> {
+        let mut state = self.state.lock();
+        if matches!(state.slot, Slot::Down) {
+            state.slot = Slot::Running;
+        }
+        let held = state.successor.take()?;
+        Some((self.version.load_full(), held))
     }
 
     /// Whether there is a reason to come up again.
@@ -295,183 +454,57 @@ impl Lane {
         true
     }
 
-    /// Waits until nothing waits and nothing runs.
-    pub(super) async fn drained(&self) {
+    /// Waits until nothing waits and nothing runs; what was to be told later is told now.
+    pub(super) async fn drained(self: &Arc<Self>) {
         loop {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
             {
-                let state = self.state.lock();
-                if matches!(state.slot, Slot::Ready(_)) && state.queue.is_empty() {
+                let mut state = self.state.lock();
+                let ready = matches!(state.slot, Slot::Ready(_));
+                let left_alone = self.common.breaker.state() != BreakerState::Closed;
+                if ready && (state.queue.len() == 0 || left_alone) {
                     return;
                 }
+                state.queue.release_all();
             }
+            self.schedule();
             idle.await;
         }
     }
 
-    /// Lets nothing further in, and forgets what waits. How many facts are lost by it.
+    /// Lets nothing further in, and forgets what waits, after writing down what must not be
+    /// lost. How many facts there were.
     pub(super) fn stop(&self) -> usize {
         let mut state = self.state.lock();
         state.stopped = true;
         let refused = state.queue.refuse_questions(&Failure::Stopped);
-        let lost = std::mem::take(&mut state.queue).len();
+        let facts = std::mem::take(&mut state.queue).into_facts();
         drop(state);
-        self.unqueue(refused + lost);
-        self.template.identity.meters.dropped.increment(lost as u64);
-        lost
+        self.unqueue(refused + facts.len());
+        for telling in &facts {
+            self.lose(&telling.input, telling.tries, &Failure::Stopped);
+        }
+        facts.len()
+    }
+
+    /// Jobs that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.state.lock().queue.len()
     }
 
     fn unqueue(&self, jobs: usize) {
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
-        self.template.identity.meters.queued.decrement(jobs);
+        self.common.meters.queued.decrement(jobs);
     }
 }
 
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
-/// The right to use a lane's instance, which is `None` while a call is in it and after it
-/// has failed. When a turn is dropped, in whatever way, the lane goes on.
-struct Turn {
-    lane: Arc<Lane>,
-    instance: Option<Box<Instance>>,
-}
-
-impl Turn {
-    fn new(lane: &Arc<Lane>, instance: Option<Box<Instance>>) -> Self {
-        Self {
-            lane: Arc::clone(lane),
-            instance,
-        }
-    }
-
-    /// One call. If this future is dropped, the instance goes with it.
-    async fn run(mut self, input: Arc<Input>) -> (Self, Result<Output, Failure>) {
-        let Some(mut instance) = self.instance.take() else {
-            return (self, Err(Failure::Down));
-        };
-        let result = instance.call(&input).await;
-        match &result {
-            Ok(_) => self.instance = Some(instance),
-            Err(failure) => self.lane.report(&input, failure),
-        }
-        (self, result)
-    }
-
-    /// Makes a call's effects real: keys and events first, then actions. A conflict makes
-    /// none, and ends the instance, which may remember otherwise.
-    fn apply(&mut self, input: &Input, output: Output) -> Reply {
-        let identity = &self.lane.template.identity;
-        let Ok(saved) = identity.space.apply(output.staged) else {
-            self.instance = None;
-            return Err(Failure::NotSaved);
-        };
-        if saved.is_some() {
-            identity.meters.stored.set(identity.space.bytes() as f64);
-        }
-        if !output.actions.is_empty() {
-            self.lane
-                .carry_out
-                .call(input.room(), &identity.name, output.actions);
-        }
-        Ok((output.answer, saved))
-    }
-
-    /// Applies and answers, unless the asker has given up: then nothing has happened, and
-    /// since the guest may remember otherwise, its instance goes too.
-    fn answer(
-        mut self,
-        input: &Input,
-        result: Result<Output, Failure>,
-        claim: &Claim,
-        reply: oneshot::Sender<Reply>,
-    ) -> Self {
-        if claim.take() {
-            let answer = result.and_then(|output| self.apply(input, output));
-            // An asker who is gone has no use for it.
-            drop(reply.send(answer));
-        } else {
-            self.instance = None;
-        }
-        self
-    }
-
-    /// Works through the queue.
-    async fn work(mut self) {
-        let lane = Arc::clone(&self.lane);
-        let mut began = Instant::now();
-        loop {
-            if self.instance.is_none() {
-                self.instance = lane.restart().await;
-                if self.instance.is_none() {
-                    return;
-                }
-            }
-            let Some(job) = lane.state.lock().queue.pop() else {
-                return;
-            };
-            lane.unqueue(1);
-            let Some(turn) = self.job(job).await else {
-                return;
-            };
-            self = turn;
-            if began.elapsed() > TURN {
-                tokio::task::yield_now().await;
-                began = Instant::now();
-            }
-        }
-    }
-
-    /// One job; `None` if the wall clock has ended it, and another turn has taken over.
-    async fn job(self, job: Job) -> Option<Self> {
-        let lane = Arc::clone(&self.lane);
-        match job {
-            Job::Fact(input) => {
-                let run = self.run(Arc::clone(&input));
-                let (mut turn, result) = lane.bounded(&input, run).await.ok()?;
-                if let Ok(output) = result {
-                    // Nobody waits for it to be on the disk.
-                    drop(turn.apply(&input, output));
-                }
-                Some(turn)
-            }
-            Job::Question { reply, .. } if reply.is_closed() => Some(self),
-            Job::Question {
-                input,
-                claim,
-                reply,
-            } => {
-                let run = self.run(Arc::clone(&input));
-                match lane.bounded(&input, run).await {
-                    Ok((turn, result)) => Some(turn.answer(&input, result, &claim, reply)),
-                    Err(failure) => {
-                        drop(reply.send(Err(failure)));
-                        None
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut state = self.lane.state.lock();
-        state.slot = match self.instance.take() {
-            Some(instance) => Slot::Ready(instance),
-            None if state.stopped => Slot::Down,
-            None => Slot::Empty,
-        };
-        let ready = matches!(state.slot, Slot::Ready(_));
-        let work = matches!(state.slot, Slot::Empty) || (ready && !state.queue.is_empty());
-        drop(state);
-        if work {
-            self.lane.schedule();
-        } else if ready {
-            self.lane.idle.notify_waiters();
-        }
-    }
+/// Which room a job is about, for its order.
+fn room_of(telling: &Telling) -> &RoomId {
+    telling.input.room()
 }

@@ -2,9 +2,15 @@
 
 use std::{io::Read, path::Path, sync::Arc};
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::{engine::Engine, host::Identity, instance::Template, lift, limits};
+use super::{
+    engine::Engine,
+    host::Identity,
+    instance::{About, Template},
+    lift, limits,
+};
 use crate::{config::PluginConfig, model::Hook};
 
 /// The contract's version, which the component's imports and exports carry.
@@ -24,9 +30,21 @@ pub(super) fn template(
     let component = Component::from_binary(&engine.wasmtime, &bytes)
         .map_err(|error| format!("does not compile: {error:#}"))?;
     check_interfaces(engine, &component)?;
-    let (memory, hooks) = (config.memory_limit, config.hooks.clone());
-    Template::new(Arc::clone(engine), &component, identity, memory, hooks)
+    let about = About {
+        component: digest(&bytes),
+        contract: WIT_VERSION.to_owned(),
+    };
+    Template::new(Arc::clone(engine), &component, about, identity, config)
         .map_err(|error| format!("does not fit this server: {error:#}"))
+}
+
+/// The name of a component's content.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(bytes) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

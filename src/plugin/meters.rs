@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 
-use super::limits;
-use crate::model::Hook;
+use super::{breaker::BreakerState, limits};
+use crate::{model::Hook, store::Space};
 
 /// One plugin's metrics, looked up once: counting costs an atomic addition.
 pub(super) struct Meters {
@@ -20,8 +20,18 @@ pub(super) struct Meters {
     pub(super) log_dropped: Counter,
     /// Jobs that wait.
     pub(super) queued: Gauge,
-    /// Bytes of its keys and their values.
-    pub(super) stored: Gauge,
+    stored_bytes: Gauge,
+    stored_keys: Gauge,
+    timers: Gauge,
+    breaker: Gauge,
+    /// Facts that are to be told again.
+    pub(super) retried: Counter,
+    /// Facts that were written down instead of told.
+    pub(super) dead_letters: Counter,
+    /// Versions that came after the first.
+    pub(super) swapped: Counter,
+    /// Versions that were taken back.
+    pub(super) rolled_back: Counter,
     /// Instances that had to be replaced.
     pub(super) replaced: Counter,
     own: Mutex<HashMap<String, Counter>>,
@@ -70,10 +80,44 @@ impl Meters {
             actions_dropped: counter!("voice_room_plugin_actions_dropped_total", "plugin" => name()),
             log_dropped: counter!("voice_room_plugin_log_lines_dropped_total", "plugin" => name()),
             queued: gauge!("voice_room_plugin_queued_calls", "plugin" => name()),
-            stored: gauge!("voice_room_plugin_stored_bytes", "plugin" => name()),
+            stored_bytes: gauge!("voice_room_plugin_stored_bytes", "plugin" => name()),
+            stored_keys: gauge!("voice_room_plugin_stored_keys", "plugin" => name()),
+            timers: gauge!("voice_room_plugin_timers", "plugin" => name()),
+            breaker: gauge!("voice_room_plugin_breaker_state", "plugin" => name()),
+            retried: counter!("voice_room_plugin_facts_retried_total", "plugin" => name()),
+            dead_letters: counter!("voice_room_plugin_dead_letters_total", "plugin" => name()),
+            swapped: counter!("voice_room_plugin_swaps_total", "plugin" => name()),
+            rolled_back: counter!("voice_room_plugin_rollbacks_total", "plugin" => name()),
             replaced: counter!("voice_room_plugin_instances_replaced_total", "plugin" => name()),
             own: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// What the plugin keeps.
+    pub(super) fn stored(&self, space: &Space) {
+        self.stored_bytes.set(space.bytes() as f64);
+        self.stored_keys.set(space.keys() as f64);
+        self.timers.set(space.timers() as f64);
+    }
+
+    /// 0: it is called; 1: one call tries; 2: it is left alone.
+    pub(super) fn breaker(&self, state: BreakerState) {
+        self.breaker.set(f64::from(state as u8));
+    }
+
+    /// The version that runs.
+    pub(super) fn version(&self, old: Option<&str>, new: &str) {
+        let gauge = |component: &str| {
+            gauge!(
+                "voice_room_plugin_version",
+                "plugin" => self.plugin.clone(),
+                "component" => component.to_owned()
+            )
+        };
+        if let Some(old) = old {
+            gauge(old).set(0.0);
+        }
+        gauge(new).set(1.0);
     }
 
     pub(super) fn record(&self, hook: Hook, outcome: Outcome, duration: Option<Duration>) {

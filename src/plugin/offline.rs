@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use super::{
-    COMPLAINTS, LINES, PluginProblem,
+    COMPLAINTS, PluginProblem,
     call::{Action, Amendment, Fact, Input, RoomView},
     engine::Engine,
     host::{Conditions, Identity},
@@ -105,6 +103,7 @@ impl Offline {
             traced: trace,
             instructions: count_instructions.then(|| instruction_limit.unwrap_or(u64::MAX)),
             random,
+            at: None,
         };
         let template = template(&Arc::new(engine), config, space, conditions).await?;
         let mut offline = Self {
@@ -124,9 +123,10 @@ impl Offline {
         let Some(mut instance) = self.running().await else {
             return Called::failed(&Failure::Down);
         };
+        let input = Arc::new(input.clone());
         let began = Instant::now();
         let limit = self.template.patience(input.hook());
-        let result = match tokio::time::timeout(limit, instance.call(input)).await {
+        let result = match tokio::time::timeout(limit, instance.call(&input)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::TimedOut),
         };
@@ -143,7 +143,7 @@ impl Offline {
             Ok(output) => (output.staged, Some(instance)),
             Err(_) => (Staged::new(self.at), None),
         };
-        self.apply(input, staged);
+        self.apply(&input, staged);
         // Before another is made, the failed one is gone: there may be no room for both.
         self.instance = instance;
         self.instance = self.running().await;
@@ -275,14 +275,9 @@ pub(super) async fn template(
     space: Arc<Space>,
     conditions: Conditions,
 ) -> Result<Template, PluginProblem> {
-    let identity = Arc::new(Identity {
-        name: config.name.as_str().into(),
-        settings: settings(&config.settings),
-        space,
-        meters: Meters::new(&config.name),
-        complaints: Throttle::new(COMPLAINTS),
-        lines: Throttle::new(LINES),
-    });
+    let meters = Arc::new(Meters::new(&config.name));
+    let complaints = Arc::new(Throttle::new(COMPLAINTS));
+    let identity = Arc::new(Identity::new(config, space, meters, complaints));
     let compiling = tokio::task::spawn_blocking({
         let (engine, config) = (Arc::clone(engine), config.clone());
         move || load::template(&engine, &config, identity)
@@ -294,13 +289,6 @@ pub(super) async fn template(
     let mut template = compiled.map_err(|why| config.problem(why))?;
     template.conditions = conditions;
     Ok(template)
-}
-
-fn settings(settings: &Value) -> String {
-    match settings {
-        Value::Null => "{}".to_owned(),
-        settings => settings.to_string(),
-    }
 }
 
 /// Writes keys into a space.

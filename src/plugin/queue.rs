@@ -1,7 +1,10 @@
 //! What waits for an instance: bounded, first in, first out.
+//!
+//! A fact that is to be told again parks its room: later facts of that room wait behind it,
+//! so that the room's order holds, and those of other rooms go on.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,21 +18,43 @@ use super::{
     instance::{Answer, Failure},
     limits,
 };
-use crate::{model::Hook, store::Saved};
+use crate::{
+    model::{Hook, RoomId},
+    store::Saved,
+};
+
+/// What an asker gets.
+pub(super) type Reply = Result<Applied, Failure>;
 
 /// An answer, and a claim to be told when what the hook wrote is durable.
-pub(super) type Reply = Result<(Answer, Option<Saved>), Failure>;
+pub(super) type Applied = (Answer, Option<Saved>);
 
 /// One call to make.
 pub(super) enum Job {
     /// Nobody waits for it.
-    Fact(Arc<Input>),
+    Fact(Telling),
     /// Somebody waits for it.
     Question {
         input: Arc<Input>,
         claim: Claim,
         reply: oneshot::Sender<Reply>,
     },
+}
+
+/// A fact and what became of it so far.
+pub(super) struct Telling {
+    pub(super) input: Arc<Input>,
+    /// Calls that have failed.
+    pub(super) tries: u32,
+}
+
+impl Telling {
+    pub(super) fn new(input: &Arc<Input>) -> Self {
+        Self {
+            input: Arc::clone(input),
+            tries: 0,
+        }
+    }
 }
 
 /// Decides whether a question's call counts: whoever takes it first, the lane, to carry the
@@ -62,42 +87,61 @@ pub(super) struct Queue {
     /// How many of the jobs are questions, and how many tell of speakers.
     questions: usize,
     speaker_changes: usize,
+    parked: HashMap<RoomId, VecDeque<Telling>>,
+    /// All that the parked rooms hold.
+    held: usize,
+    /// Parked rooms whose first fact is to be told now.
+    released: VecDeque<RoomId>,
 }
 
 impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+    /// Whether there is nothing to be done now.
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.released.is_empty()
     }
 
+    /// Jobs, parked ones included.
     pub(super) fn len(&self) -> usize {
-        self.jobs.len()
+        self.jobs.len() + self.held
     }
 
     /// Adds a fact. Where there is no place, changes of speakers are forgotten first: the
     /// latest one replaces them all.
     pub(super) fn tell(&mut self, input: &Arc<Input>) -> Pushed {
         let is_change = is_speaker_change(input);
+        let parked = self.parked.get_mut(input.room());
+        if is_change && parked.is_some() {
+            // It would be of the past when its turn comes.
+            return Pushed::Refused;
+        }
+        if let Some(parked) = parked
+            && self.jobs.len() + self.held < limits::QUEUE
+        {
+            parked.push_back(Telling::new(input));
+            self.held += 1;
+            return Pushed::Whole;
+        }
         let mut pushed = Pushed::Whole;
-        if self.jobs.len() >= limits::QUEUE {
+        if self.len() >= limits::QUEUE {
             if !self.forget_speaker_change() {
                 return Pushed::Refused;
             }
             pushed = Pushed::Forgot;
         }
         self.speaker_changes += usize::from(is_change);
-        self.jobs.push_back(Job::Fact(Arc::clone(input)));
+        self.jobs.push_back(Job::Fact(Telling::new(input)));
         pushed
     }
 
     /// Adds a question; `None` where there is no place.
     pub(super) fn ask(&mut self, input: &Arc<Input>) -> Option<(Claim, oneshot::Receiver<Reply>)> {
-        if self.questions >= limits::QUEUED_QUESTIONS || self.jobs.len() >= limits::QUEUE {
+        if self.questions >= limits::QUEUED_QUESTIONS || self.len() >= limits::QUEUE {
             return None;
         }
         let (reply, answered) = oneshot::channel();
         let claim = Claim::default();
-        self.questions += 1;
         let (input, claimed) = (Arc::clone(input), claim.clone());
+        self.questions += 1;
         self.jobs.push_back(Job::Question {
             input,
             claim: claimed,
@@ -106,13 +150,77 @@ impl Queue {
         Some((claim, answered))
     }
 
+    /// The next job.
     pub(super) fn pop(&mut self) -> Option<Job> {
+        while let Some(room) = self.released.pop_front() {
+            if let Some(telling) = self.parked.get_mut(&room).and_then(VecDeque::pop_front) {
+                self.held -= 1;
+                return Some(Job::Fact(telling));
+            }
+            self.parked.remove(&room);
+        }
         let job = self.jobs.pop_front()?;
         match &job {
             Job::Question { .. } => self.questions -= 1,
-            Job::Fact(input) => self.speaker_changes -= usize::from(is_speaker_change(input)),
+            Job::Fact(telling) => {
+                self.speaker_changes -= usize::from(is_speaker_change(&telling.input));
+            }
         }
         Some(job)
+    }
+
+    /// Keeps a fact, and with it what follows in its room, until the room is released.
+    pub(super) fn park(&mut self, telling: Telling) {
+        let room = telling.input.room().clone();
+        self.held += 1;
+        match self.parked.entry(room) {
+            Entry::Occupied(mut parked) => parked.get_mut().push_front(telling),
+            Entry::Vacant(place) => {
+                let is_behind = |job: &Job| matches!(job, Job::Fact(other) if other.input.room() == place.key());
+                let (behind, others) = std::mem::take(&mut self.jobs)
+                    .into_iter()
+                    .partition::<VecDeque<_>, _>(is_behind);
+                self.jobs = others;
+                let behind = behind.into_iter().filter_map(|job| match job {
+                    Job::Fact(telling) => Some(telling),
+                    Job::Question { .. } => None,
+                });
+                let mut parked = VecDeque::from([telling]);
+                parked.extend(behind);
+                // The first one is no longer counted among the jobs.
+                let behind = parked.iter().skip(1);
+                let changes = behind.filter(|one| is_speaker_change(&one.input));
+                self.speaker_changes -= changes.count();
+                self.held += parked.len() - 1;
+                place.insert(parked);
+            }
+        }
+    }
+
+    /// A room's first parked fact is to be told now.
+    pub(super) fn release(&mut self, room: &RoomId) {
+        if self.parked.contains_key(room) && !self.released.contains(room) {
+            self.released.push_back(room.clone());
+        }
+    }
+
+    /// All parked facts are to be told now.
+    pub(super) fn release_all(&mut self) {
+        let rooms: Vec<RoomId> = self.parked.keys().cloned().collect();
+        for room in &rooms {
+            self.release(room);
+        }
+    }
+
+    /// A fact has been dealt with: what its room holds behind it is next.
+    pub(super) fn passed(&mut self, room: &RoomId) {
+        match self.parked.get(room) {
+            Some(parked) if parked.is_empty() => {
+                self.parked.remove(room);
+            }
+            Some(_) => self.release(room),
+            None => {}
+        }
     }
 
     /// Answers all questions with the failure; facts stay. How many there were.
@@ -129,11 +237,22 @@ impl Queue {
         before - self.jobs.len()
     }
 
+    /// All facts that wait, those of each room in order.
+    pub(super) fn into_facts(mut self) -> Vec<Telling> {
+        let mut facts: Vec<Telling> = self.parked.into_values().flatten().collect();
+        facts.extend(self.jobs.drain(..).filter_map(|job| match job {
+            Job::Fact(telling) => Some(telling),
+            Job::Question { .. } => None,
+        }));
+        facts
+    }
+
     fn forget_speaker_change(&mut self) -> bool {
         if self.speaker_changes == 0 {
             return false;
         }
-        let is_change = |job: &Job| matches!(job, Job::Fact(input) if is_speaker_change(input));
+        let is_change =
+            |job: &Job| matches!(job, Job::Fact(telling) if is_speaker_change(&telling.input));
         let Some(place) = self.jobs.iter().position(is_change) else {
             return false;
         };
@@ -148,103 +267,4 @@ fn is_speaker_change(input: &Input) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        model::{RoomId, UnixMs},
-        plugin::{Fact, RoomView},
-    };
-
-    fn speaker_change(at: u64) -> Arc<Input> {
-        let room = RoomView {
-            id: RoomId::new("a").unwrap(),
-            participants: 1,
-        };
-        let fact = Fact::SpeakerChanged {
-            room,
-            speakers: Vec::new(),
-            at: UnixMs(at),
-        };
-        Arc::new(Input::Fact(fact))
-    }
-
-    fn left() -> Arc<Input> {
-        let user = crate::model::User {
-            id: crate::model::UserId(7),
-            name: None,
-            avatar: None,
-            roles: Vec::new(),
-            claims: "{}".to_owned(),
-        };
-        Arc::new(Input::Fact(Fact::Left {
-            room: RoomView {
-                id: RoomId::new("a").unwrap(),
-                participants: 1,
-            },
-            participant: crate::plugin::ParticipantView {
-                id: crate::model::ParticipantId::random(),
-                user: Arc::new(user),
-                connections: 0,
-            },
-            reason: "left".to_owned(),
-            at: UnixMs(1),
-        }))
-    }
-
-    #[test]
-    fn of_speakers_the_oldest_change_is_forgotten_and_only_when_there_is_no_place() {
-        let mut queue = Queue::default();
-        for at in 0..limits::QUEUE as u64 {
-            assert_eq!(queue.tell(&speaker_change(at)), Pushed::Whole);
-        }
-        assert_eq!(queue.tell(&left()), Pushed::Forgot);
-        assert_eq!(queue.len(), limits::QUEUE);
-        let Some(Job::Fact(first)) = queue.pop() else {
-            panic!("a fact")
-        };
-        assert!(matches!(
-            &*first,
-            Input::Fact(Fact::SpeakerChanged { at: UnixMs(1), .. })
-        ));
-        assert_eq!(queue.tell(&left()), Pushed::Whole);
-    }
-
-    #[test]
-    fn other_facts_are_not_forgotten_for_later_ones() {
-        let mut queue = Queue::default();
-        for _ in 0..limits::QUEUE {
-            assert_eq!(queue.tell(&left()), Pushed::Whole);
-        }
-        assert_eq!(queue.tell(&left()), Pushed::Refused);
-        assert_eq!(queue.tell(&speaker_change(1)), Pushed::Refused);
-        assert!(queue.ask(&left()).is_none());
-    }
-
-    #[test]
-    fn questions_have_a_limit_of_their_own_and_leave_room_for_facts() {
-        let mut queue = Queue::default();
-        let mut waiting: Vec<_> = (0..limits::QUEUED_QUESTIONS)
-            .map(|_| queue.ask(&left()).unwrap())
-            .collect();
-        assert!(queue.ask(&left()).is_none());
-        assert_eq!(queue.tell(&left()), Pushed::Whole);
-        assert_eq!(
-            queue.refuse_questions(&Failure::Down),
-            limits::QUEUED_QUESTIONS
-        );
-        assert_eq!(queue.len(), 1);
-        let (_, mut reply) = waiting.pop().unwrap();
-        assert!(matches!(reply.try_recv(), Ok(Err(Failure::Down))));
-        assert!(queue.ask(&left()).is_some());
-    }
-
-    #[test]
-    fn a_call_is_claimed_once() {
-        let claim = Claim::default();
-        let other = claim.clone();
-        assert_eq!(
-            (claim.take(), other.take(), claim.take()),
-            (true, false, false)
-        );
-    }
-}
+mod tests;

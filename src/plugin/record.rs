@@ -3,7 +3,7 @@
 //! A line of kind `instance` begins each instance of a plugin; a line of kind `call` is one
 //! call of a hook with all that went in and all that came out.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub struct InstanceLine {
     pub plugin: String,
     /// `sha256:` and the component's hash in hexadecimal digits.
     pub component: String,
-    /// The version of the contract that the server spoke.
+    /// The version of the contract that the component was built against.
     pub contract: String,
     /// The plugin's settings.
     pub settings: Value,
@@ -69,7 +69,7 @@ pub struct CallLine {
     pub at: UnixMs,
     /// What the guest was given: `hook` and `input`.
     #[serde(flatten)]
-    pub input: Input,
+    pub input: Arc<Input>,
     /// What the guest asked of the server, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub imports: Vec<ImportCall>,

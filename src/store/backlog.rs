@@ -203,3 +203,82 @@ impl Backlog {
         self.measure(&waiting.batch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::{
+        model::{RoomId, UnixMs},
+        store::{kept, timers::Timing},
+    };
+
+    fn entry(value: &str) -> Change {
+        Some(kept::Entry {
+            value: value.as_bytes().into(),
+            until: None,
+        })
+    }
+
+    fn add(backlog: &Backlog, key: &str, value: &str, due: u64) -> u64 {
+        let owner = "seats".into();
+        let name = TimerName::new(&RoomId::new("r").unwrap(), key);
+        let timing = Timing {
+            due: UnixMs(due),
+            every: None,
+        };
+        let added: Result<u64, Infallible> = backlog.add(|batch| {
+            batch.add_key(&owner, key.into(), entry(value));
+            batch.add_timer(&owner, name, Some(timing));
+            batch.add_events(vec![value.as_bytes().into()]);
+            batch.add_dead_letter(value.as_bytes().into());
+            Ok(())
+        });
+        let Ok(sequence) = added;
+        sequence
+    }
+
+    #[test]
+    fn what_could_not_be_written_does_not_replace_what_came_since() {
+        let backlog = Backlog::default();
+        add(&backlog, "a", "1", 1);
+        add(&backlog, "b", "2", 2);
+        let failed = backlog.take();
+        assert!(backlog.take().is_empty());
+        let last = add(&backlog, "a", "3", 3);
+        backlog.give_back(failed);
+        let batch = backlog.take();
+        assert_eq!(batch.sequence, last);
+        let values: Vec<_> = batch.keys.into_values().collect();
+        assert_eq!(values, [entry("3"), entry("2")]);
+        let due: Vec<_> = batch.timers.values().flatten().map(|t| t.due.0).collect();
+        assert_eq!(due, [3, 2]);
+        let lines = ["1", "2", "3"].map(|line| line.as_bytes().into());
+        assert_eq!(batch.events, lines);
+        assert_eq!(batch.dead_letters, lines);
+    }
+
+    #[test]
+    fn a_set_that_is_refused_has_no_number() {
+        let backlog = Backlog::default();
+        assert_eq!(backlog.add(|_| Err("conflict")), Err("conflict"));
+        assert_eq!((backlog.applied(), backlog.take().is_empty()), (0, true));
+        assert_eq!(add(&backlog, "a", "1", 1), 1);
+    }
+
+    #[test]
+    fn a_backlog_is_full_until_its_batch_is_taken_and_again_when_it_comes_back() {
+        let backlog = Backlog::default();
+        let large = "x".repeat(BACKLOG_BYTES / 2);
+        add(&backlog, "a", &large, 1);
+        assert!(
+            backlog.is_full(),
+            "an event and a dead letter of half the size each"
+        );
+        let batch = backlog.take();
+        assert!(!backlog.is_full());
+        backlog.give_back(batch);
+        assert!(backlog.is_full());
+    }
+}

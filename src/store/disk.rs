@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use redb::{
@@ -118,15 +119,21 @@ impl Disk {
         self.dead_letters.saved(batch.dead_letters);
     }
 
-    /// Appends to the files what is not there yet; an error comes with the file's path.
-    pub(super) fn deliver(&mut self) -> Result<(), (&Path, std::io::Error)> {
-        // The second is tried even if the first fails.
-        let results = [self.events.deliver(), self.dead_letters.deliver()];
-        let paths = [self.events.path(), self.dead_letters.path()];
-        for (result, path) in results.into_iter().zip(paths) {
-            result.map_err(|error| (path, error))?;
+    /// Appends to the files what is not there yet; a file that has failed lately is left
+    /// for later unless `at_once`. Whether nothing is left.
+    pub(super) fn deliver(&mut self, at_once: bool) -> bool {
+        for outbox in [&mut self.events, &mut self.dead_letters] {
+            if let Err(error) = outbox.deliver(at_once) {
+                report(outbox.path(), &error);
+            }
         }
-        Ok(())
+        self.undelivered() == 0
+    }
+
+    /// When a file that has failed is to be tried again.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        let tries = [self.events.next_try(), self.dead_letters.next_try()];
+        tries.into_iter().flatten().min()
     }
 }
 
@@ -250,4 +257,9 @@ fn database_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
         path: path.to_owned(),
         source: Box::new(error.into()),
     }
+}
+
+pub(super) fn report(path: &Path, error: &(dyn std::error::Error + 'static)) {
+    metrics::counter!("voice_room_store_write_errors_total").increment(1);
+    tracing::error!(file = %path.display(), error, "cannot write, trying again");
 }

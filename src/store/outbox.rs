@@ -4,11 +4,11 @@
 //! then at the end of its file, and only then no longer a row. After a crash the rows that
 //! are left are looked for in the file, and those that are missing are appended.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::lines::Lines;
+use super::{backoff::Backoff, lines::Lines};
 
 /// Lines that may not be in the file yet, in order: each as it will be there.
 pub(super) type Rows = TableDefinition<'static, u64, &'static [u8]>;
@@ -23,6 +23,9 @@ pub(super) struct Outbox {
     /// Whether the file may have some of `undelivered` all the same.
     doubtful: bool,
     next_row: u64,
+    backoff: Backoff,
+    /// Set after an error.
+    next_try: Option<Instant>,
 }
 
 impl Outbox {
@@ -44,6 +47,8 @@ impl Outbox {
             next_row: undelivered.last().map_or(0, |(row, _)| row + 1),
             undelivered,
             delivered: Vec::new(),
+            backoff: Backoff::default(),
+            next_try: None,
         })
     }
 
@@ -83,23 +88,40 @@ impl Outbox {
         }
     }
 
-    /// Appends to the file what is not there yet.
-    pub(super) fn deliver(&mut self) -> std::io::Result<()> {
-        if self.undelivered.is_empty() {
+    /// When delivery is to be tried again after an error.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.next_try
+    }
+
+    /// Appends to the file what is not there yet, unless that is to be tried later and not
+    /// `at_once`.
+    pub(super) fn deliver(&mut self, at_once: bool) -> std::io::Result<()> {
+        let now = Instant::now();
+        let early = self.next_try.is_some_and(|at| now < at);
+        if self.undelivered.is_empty() || (early && !at_once) {
             return Ok(());
         }
-        if self.doubtful {
-            let lines = self.undelivered.iter().map(|(_, line)| &**line).collect();
-            let missing = self.file.without_present(lines)?;
-            self.file.append(missing.into_iter())?;
-        } else {
-            self.doubtful = true;
-            self.file
-                .append(self.undelivered.iter().map(|(_, line)| &**line))?;
+        if let Err(error) = self.append() {
+            self.next_try = Some(now + self.backoff.wait());
+            return Err(error);
         }
-        self.doubtful = false;
+        self.next_try = None;
+        self.backoff = Backoff::default();
         let rows = self.undelivered.drain(..).map(|(row, _)| row);
         self.delivered.extend(rows);
+        Ok(())
+    }
+
+    fn append(&mut self) -> std::io::Result<()> {
+        let lines = self.undelivered.iter().map(|(_, line)| &**line);
+        // Until it has succeeded.
+        if std::mem::replace(&mut self.doubtful, true) {
+            let missing = self.file.without_present(lines.collect())?;
+            self.file.append(missing.into_iter())?;
+        } else {
+            self.file.append(lines)?;
+        }
+        self.doubtful = false;
         Ok(())
     }
 }

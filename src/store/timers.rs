@@ -111,7 +111,6 @@ impl Timers {
             None => self.slots.remove(name),
         };
         if let Some(before) = before
-            && !before.in_flight
             && change.is_none_or(|timing| timing.due != before.timing.due)
         {
             self.waiting.remove(&(before.timing.due, name.clone()));

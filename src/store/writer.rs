@@ -1,19 +1,14 @@
 //! The thread that brings changes to the disk: one transaction for all that waits.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::{
     backlog::{Backlog, Progress},
-    disk::Disk,
+    backoff::Backoff,
+    disk::{Disk, report},
 };
-
-/// The wait after a failed write doubles from the first to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// How often expired keys are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -26,20 +21,12 @@ pub(super) fn run(
     progress: &watch::Sender<Progress>,
     sweep: impl Fn(),
 ) {
-    let mut retry = RETRY.0;
+    let mut backoff = Backoff::default();
     let mut next_sweep = Instant::now();
-    if let Err((path, error)) = disk.deliver() {
-        report(path, &error);
-    }
+    disk.deliver(true);
     loop {
-        let stopped = if disk.undelivered() == 0 {
-            backlog.wait(next_sweep)
-        } else {
-            // Tried again even if nothing new arrives.
-            let stopped = backlog.pause(retry);
-            retry = RETRY.1.min(retry * 2);
-            stopped
-        };
+        let next_try = disk.next_try();
+        let stopped = backlog.wait(next_try.map_or(next_sweep, |at| at.min(next_sweep)));
         if !stopped && Instant::now() >= next_sweep {
             sweep();
             next_sweep = Instant::now() + SWEEP_EVERY;
@@ -53,31 +40,24 @@ pub(super) fn run(
             if let Err(error) = disk.save(&batch) {
                 report(disk.path(), &error);
                 backlog.give_back(batch);
-                if backlog.pause(retry) {
+                if backlog.pause(backoff.wait()) {
                     break;
                 }
-                retry = RETRY.1.min(retry * 2);
                 continue;
             }
             metrics::histogram!("voice_room_store_commit_seconds").record(began.elapsed());
+            backoff = Backoff::default();
             let sequence = batch.sequence;
             disk.saved(batch);
             progress.send_modify(|progress| progress.saved = sequence);
         }
-        match disk.deliver() {
-            Ok(()) => {
-                retry = RETRY.0;
-                progress.send_if_modified(|progress| {
-                    let before = std::mem::replace(&mut progress.delivered, progress.saved);
-                    before != progress.delivered
-                });
-            }
-            Err((path, error)) => {
-                report(path, &error);
-                if stopped {
-                    break;
-                }
-            }
+        if disk.deliver(stopped) {
+            progress.send_if_modified(|progress| {
+                let before = std::mem::replace(&mut progress.delivered, progress.saved);
+                before != progress.delivered
+            });
+        } else if stopped {
+            break;
         }
     }
     let lost = backlog.take();
@@ -92,9 +72,4 @@ pub(super) fn run(
              is lost, that is delivered at the next start"
         );
     }
-}
-
-fn report(path: &Path, error: &(dyn std::error::Error + 'static)) {
-    metrics::counter!("voice_room_store_write_errors_total").increment(1);
-    tracing::error!(file = %path.display(), error, "cannot write, trying again");
 }

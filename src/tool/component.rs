@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 /// What a plugin calls itself.
 #[derive(Deserialize)]
@@ -46,5 +47,38 @@ impl Identity {
             path: path.to_owned(),
             problem: error.to_string(),
         })
+    }
+}
+
+/// Of a component, in hexadecimal digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_is_wrong_is_told_by_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugin.toml");
+        assert!(matches!(
+            Identity::of_manifest(&path),
+            Err(IdentityError::Unreadable { .. })
+        ));
+        fs::write(&path, "nam = 'x'").unwrap();
+        let error = Identity::of_manifest(&path).err().unwrap().to_string();
+        assert!(
+            error.contains("plugin.toml") && error.contains("`name`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn hashes_are_those_that_other_programs_print() {
+        let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256(b""), of_nothing);
     }
 }

@@ -14,6 +14,7 @@ mod lanes;
 mod loading;
 mod misbehaving;
 mod offline;
+mod recording;
 mod rig;
 mod standard;
 mod storing;

@@ -1,9 +1,10 @@
 //! Publishes when a speaker can be heard, and for how long they could be.
 //!
 //! `billing.started` is published at the first RTP packet of a producer, `billing.stopped`
-//! when a producer that had started closes: once each for every producer, also if the
-//! instance is replaced in between. `sessionId` is the producer's id, so topic and
-//! `sessionId` together are the idempotency key of an event.
+//! when a producer that had started closes: once each for every producer, in this order, also
+//! if the instance is replaced in between, and if the server tells of the packet twice, late,
+//! or not at all. `sessionId` is the producer's id, so topic and `sessionId` together are the
+//! idempotency key of an event.
 //!
 //! | topic | payload |
 //! |---|---|
@@ -11,21 +12,26 @@
 //! | `billing.stopped` | `{sessionId, producerId, userId, roomId, source, startedAt, endedAt, durationMs, reason}` |
 //!
 //! Times are Unix milliseconds. Sessions that a crash of the server cut off are closed when
-//! their room is next entered, with reason `server_lost` and with `endedAt` and `durationMs`
+//! their room is next opened, with reason `server_lost` and with `endedAt` and `durationMs`
 //! null, for nobody knows when they ended.
 //!
 //! Settings: `sources`, which are billed (default `["mic"]`), and `topic_prefix` (default
-//! `billing`).
+//! `billing`; with another one, `topics` in the plugin's manifest must list it as well).
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use voice_room_plugin_sdk::{
-    Actions, Failure, InitError, OnFirstRtp, OnJoin, OnProducerClosed, Outcome, Plugin, Room,
+    Actions, Failure, InitError, OnFirstRtp, OnProducerClosed, OnRoomOpened, Outcome, Plugin, Room,
     Settings, Source, UnixMs, UserId, events, kv, log, metrics, register_plugin,
 };
 
 /// How many cut-off sessions one call closes; the rest waits for the next time.
 const LOST_PER_CALL: u32 = 64;
+
+/// How long a stopped session is remembered, lest a late first packet starts it again.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,10 +74,8 @@ impl Plugin for Billing {
         Ok(Self { configuration })
     }
 
-    fn on_join(&mut self, call: &OnJoin) -> Outcome {
-        if call.room.participants == 1 {
-            self.stop_lost_sessions(&call.room)?;
-        }
+    fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
+        self.stop_lost_sessions(&call.room)?;
         Ok(Actions::new())
     }
 
@@ -109,12 +113,14 @@ impl Plugin for Billing {
 }
 
 impl Billing {
+    /// Starts a session, unless it has been started.
     fn start(&self, room_id: &str, session: &Session) -> Result<(), Failure> {
-        let key = open_key(room_id, &session.producer_id);
-        if kv::get_bytes(&key)?.is_some() {
+        let producer_id = &session.producer_id;
+        if kv::get_bytes(&stopped_key(room_id, producer_id))?.is_some()
+            || !kv::insert(&open_key(room_id, producer_id), session)?
+        {
             return Ok(());
         }
-        kv::set(&key, session)?;
         metrics::increment("sessions_started", 1);
         let payload = json!({
             "sessionId": session.producer_id,
@@ -127,6 +133,7 @@ impl Billing {
         Ok(events::publish(&self.topic("started"), payload)?)
     }
 
+    /// Stops a session, unless it has been stopped.
     fn stop(
         &self,
         room_id: &str,
@@ -134,7 +141,16 @@ impl Billing {
         ended_at: Option<UnixMs>,
         reason: &str,
     ) -> Result<(), Failure> {
-        kv::delete(&open_key(room_id, &session.producer_id))?;
+        let producer_id = &session.producer_id;
+        let mut was_open = false;
+        kv::update(&open_key(room_id, producer_id), |open: Option<Session>| {
+            was_open = open.is_some();
+            None
+        })?;
+        if !was_open {
+            return Ok(());
+        }
+        kv::set_expiring(&stopped_key(room_id, producer_id), &(), REMEMBERED)?;
         metrics::increment("sessions_stopped", 1);
         let payload = json!({
             "sessionId": session.producer_id,
@@ -150,7 +166,7 @@ impl Billing {
         Ok(events::publish(&self.topic("stopped"), payload)?)
     }
 
-    /// Nobody but the newcomer is in the room, so a session that is still open was cut off.
+    /// The room has only just been opened, so a session that is still open was cut off.
     fn stop_lost_sessions(&self, room: &Room) -> Result<(), Failure> {
         for key in kv::list(&open_key(&room.id, ""), None, LOST_PER_CALL)? {
             let Some(session) = kv::get::<Session>(&key)? else {
@@ -171,11 +187,15 @@ impl Billing {
     }
 }
 
+fn stopped_key(room_id: &str, producer_id: &str) -> String {
+    kv::room_key("stopped", room_id, producer_id)
+}
+
 fn open_key(room_id: &str, producer_id: &str) -> String {
     kv::room_key("open", room_id, producer_id)
 }
 
-register_plugin!(Billing: on_join, on_first_rtp, on_producer_closed);
+register_plugin!(Billing: on_room_opened, on_first_rtp, on_producer_closed);
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,10 @@ use voice_room_plugin_sdk::{
 use super::*;
 
 fn stage(settings: Value) -> (Stage<Billing>, Joined) {
-    let mut stage = Stage::new(settings).unwrap();
+    let stage = Stage::new(settings).unwrap().twinned();
+    // As it comes: whoever renames the topics changes the manifest as well.
+    let manifest = include_str!("../plugin.toml").replace("billing.*", "*");
+    let mut stage = stage.with_manifest(&manifest).unwrap();
     let alice = stage.join("lobby", User::new(7)).unwrap();
     (stage, alice)
 }
@@ -48,6 +51,7 @@ fn a_session_starts_with_the_first_packet_and_stops_with_the_producer() {
             "endedAt": started_at + 1_500, "durationMs": 1_500, "reason": "closed",
         })
     );
+    stage.advance(600_000).unwrap();
     assert!(keys().is_empty(), "nothing is left behind");
     assert_eq!(
         (counter("sessions_started"), counter("sessions_stopped")),
@@ -101,6 +105,34 @@ fn a_start_that_is_delivered_twice_is_published_once() {
 }
 
 #[test]
+fn a_first_packet_that_is_told_of_after_the_end_starts_nothing() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.close(&alice, &producer, "closed").unwrap();
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.close(&alice, &producer, "closed").unwrap();
+    assert_eq!(topics(), ["billing.started", "billing.stopped"]);
+}
+
+#[test]
+fn the_manifest_asks_for_the_topics_of_the_default_settings() {
+    let stage = Stage::<Billing>::new(json!({})).unwrap();
+    let mut stage = stage.with_manifest(include_str!("../plugin.toml")).unwrap();
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.close(&alice, &producer, "closed").unwrap();
+    assert_eq!(
+        (
+            stage.published("billing.started").len(),
+            stage.published("billing.stopped").len()
+        ),
+        (1, 1)
+    );
+}
+
+#[test]
 fn a_start_that_was_missed_is_made_up_for_before_the_stop() {
     let (mut stage, alice) = stage(json!({}));
     let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
@@ -122,7 +154,7 @@ fn a_start_that_was_missed_is_made_up_for_before_the_stop() {
 }
 
 #[test]
-fn sessions_that_a_crash_cut_off_are_stopped_when_their_room_is_next_entered() {
+fn sessions_that_a_crash_cut_off_are_stopped_when_their_room_is_next_opened() {
     let (mut stage, alice) = stage(json!({}));
     let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
     stage.first_rtp(&alice, &producer).unwrap();

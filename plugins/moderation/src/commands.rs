@@ -3,14 +3,14 @@
 //! Each checks in the same order: the payload's shape, the right to ask, the rank of the
 //! target, the state of the room.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::Deserialize;
 use voice_room_plugin_sdk::{
-    Actions, Answer, Denial, OnCommand, Refusal, Target, UnixMs, UserId, kv, log, metrics,
+    Actions, Answer, Denial, OnCommand, Refusal, Target, UnixMs, UserId, log, metrics,
 };
 
-use crate::{Moderation, Mutes, Origin, Rank, bans::Ban, notice};
+use crate::{Moderation, Mutes, Origin, Rank, bans::Ban, mutes, notice};
 
 pub(crate) const NAMES: &[&str] = &[
     "moderation:ban",
@@ -38,13 +38,18 @@ struct Measure<'a> {
     rank: Rank,
     target: UserId,
     reason: Option<String>,
-    /// When a ban ends, if it does.
-    until: Option<UnixMs>,
+    /// How long a ban or a mute lasts, if it ends by itself.
+    wait: Option<Duration>,
 }
 
 impl Measure<'_> {
+    fn until(&self) -> Option<UnixMs> {
+        let wait = u64::try_from(self.wait?.as_millis()).ok()?;
+        Some(self.call.at.saturating_add(wait))
+    }
+
     fn notice(&self, action: &str) -> Actions {
-        let notice = notice(action, self.reason.as_deref(), self.until);
+        let notice = notice(action, self.reason.as_deref(), self.until());
         Actions::new().emit_to_user(self.target, "moderation:notice", notice)
     }
 
@@ -101,14 +106,15 @@ impl Moderation {
         if user_id == asking.id || untouchable {
             return Err(Refusal::from_message("User cannot be moderated").into());
         }
-        let seconds = seconds.filter(|_| call.command == "moderation:ban");
-        let until = seconds.map(|seconds| call.at.saturating_add(u64::from(seconds.get()) * 1_000));
+        let lasting = matches!(&*call.command, "moderation:ban" | "moderation:mute");
+        let seconds = seconds.filter(|_| lasting);
+        let wait = seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
         Ok(Measure {
             call,
             rank,
             target: user_id,
             reason,
-            until,
+            wait,
         })
     }
 
@@ -116,18 +122,13 @@ impl Moderation {
         let Measure {
             call, rank, target, ..
         } = *measure;
-        let key = self.ban_key(&call.room.id, target);
-        if let Some(ban) = Ban::in_force(&key, call.at)? {
-            check_may_lift(rank, ban.rank)?;
-        }
         let ban = Ban {
-            until: measure.until,
+            until: measure.until(),
             reason: measure.reason.clone(),
             by: call.participant.user.id,
             rank,
         };
-        kv::set(&key, &ban)?;
-        self.sweep_bans(&call.room, target, call.at)?;
+        self.impose_ban(&call.room.id, target, &ban, call.at)?;
         if call.target.is_none() {
             return Ok(Actions::new().into());
         }
@@ -135,12 +136,10 @@ impl Moderation {
     }
 
     fn unban(&self, measure: &Measure<'_>) -> Answer {
-        let key = self.ban_key(&measure.call.room.id, measure.target);
-        let Some(ban) = Ban::in_force(&key, measure.call.at)? else {
-            return Err(Refusal::from_message("User is not banned").into());
-        };
-        check_may_lift(measure.rank, ban.rank)?;
-        kv::delete(&key)?;
+        let Measure {
+            call, rank, target, ..
+        } = *measure;
+        self.lift_ban(&call.room.id, target, rank, call.at)?;
         Ok(measure.notice("unban").into())
     }
 }
@@ -153,6 +152,7 @@ fn mute(measure: &Measure<'_>) -> Answer {
     }
     mutes.impose(measure.target, Origin::Manager(measure.rank));
     mutes.save()?;
+    mutes::end_after(measure.target, measure.wait)?;
     let mute = Actions::new().mute(Target::User(measure.target));
     Ok(mute.then(measure.notice("mute")).into())
 }
@@ -178,12 +178,13 @@ fn unmute(measure: &Measure<'_>) -> Answer {
     }
     mutes.lift(measure.target);
     mutes.save()?;
+    mutes::end_after(measure.target, None)?;
     let unmute = Actions::new().unmute(Target::User(measure.target));
     Ok(unmute.then(measure.notice("unmute")).into())
 }
 
 /// What a higher rank has imposed is not for a lower one to lift.
-fn check_may_lift(rank: Rank, imposed_by: Rank) -> Result<(), Refusal> {
+pub(crate) fn check_may_lift(rank: Rank, imposed_by: Rank) -> Result<(), Refusal> {
     if rank <= imposed_by {
         Ok(())
     } else {

@@ -1,6 +1,7 @@
-//! Who holds the floor alone, and for how long.
+//! Who holds the floor alone, and for how long, in key-value.
 
-use voice_room_plugin_sdk::{UnixMs, UserId};
+use serde::{Deserialize, Serialize};
+use voice_room_plugin_sdk::{UnixMs, UserId, kv};
 
 /// In milliseconds.
 pub(crate) struct Limits {
@@ -13,7 +14,7 @@ pub(crate) struct Limits {
 }
 
 /// One user alone on the floor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Floor {
     user: UserId,
     since: UnixMs,
@@ -32,6 +33,22 @@ pub(crate) enum Judgement {
 }
 
 impl Floor {
+    pub(crate) fn load(room_id: &str) -> Result<Option<Self>, kv::Error> {
+        kv::get(&key(room_id))
+    }
+
+    pub(crate) fn save(&self, room_id: &str) -> Result<(), kv::Error> {
+        kv::set(&key(room_id), self)
+    }
+
+    /// Nobody holds the floor alone any more.
+    pub(crate) fn forget(room_id: &str) -> Result<(), kv::Error> {
+        match Self::load(room_id)? {
+            Some(_) => kv::delete(&key(room_id)),
+            None => Ok(()),
+        }
+    }
+
     /// Somebody begins to speak, alone.
     pub(crate) fn taken(user: UserId, at: UnixMs) -> Self {
         Self {
@@ -60,6 +77,10 @@ impl Floor {
             _ => Judgement::Fine,
         }
     }
+}
+
+fn key(room_id: &str) -> String {
+    format!("floor/{room_id}")
 }
 
 #[cfg(test)]

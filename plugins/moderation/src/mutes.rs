@@ -1,9 +1,9 @@
-//! Who is muted in a room, in key-value.
+//! Who is muted in a room, in key-value; when a mute ends is in its timer alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use voice_room_plugin_sdk::{UserId, kv};
+use voice_room_plugin_sdk::{UserId, kv, timers};
 
 use crate::Rank;
 
@@ -73,6 +73,22 @@ impl Mutes {
 
     pub(crate) fn lift(&mut self, user: UserId) {
         self.changed |= self.muted.remove(&user).is_some();
+    }
+}
+
+/// The longest mute that is given an end: no room lives longer.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// The timer that ends a mute.
+pub(crate) fn timer(user: UserId) -> String {
+    format!("mute/{user}")
+}
+
+/// Has a mute end after a while, or not by itself.
+pub(crate) fn end_after(user: UserId, wait: Option<Duration>) -> Result<(), timers::Error> {
+    match wait.filter(|&wait| wait <= LONGEST) {
+        Some(wait) => timers::set(&timer(user), wait),
+        None => timers::cancel(&timer(user)),
     }
 }
 

@@ -5,9 +5,9 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use voice_room_plugin_sdk::{Actions, Answer, OnCommand, Refusal, Reply, Target, UserId};
+use voice_room_plugin_sdk::{Actions, Answer, Failure, OnCommand, Refusal, Reply, Target, UserId};
 
-use crate::{Seats, room::SeatedRoom};
+use crate::{Seats, invites, room::SeatedRoom};
 
 pub(crate) const NAMES: &[&str] = &[
     "seat:take",
@@ -18,13 +18,16 @@ pub(crate) const NAMES: &[&str] = &[
     "seat:unmute",
     "seat:lock",
     "seat:unlock",
+    "seat:invite",
+    "seat:invite:accept",
+    "seat:invite:decline",
 ];
 
 /// A seat as a client names it: whether there is such a seat is checked later.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SeatPayload {
-    seat_index: i64,
+pub(crate) struct SeatPayload {
+    pub(crate) seat_index: i64,
 }
 
 #[derive(Deserialize)]
@@ -35,9 +38,9 @@ struct UserPayload {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AssignPayload {
-    user_id: UserId,
-    seat_index: i64,
+pub(crate) struct AssignPayload {
+    pub(crate) user_id: UserId,
+    pub(crate) seat_index: i64,
 }
 
 impl Seats {
@@ -52,6 +55,9 @@ impl Seats {
             "seat:unmute" => self.set_muted(call, room, false),
             "seat:lock" => self.lock(call, room),
             "seat:unlock" => self.unlock(call, room),
+            "seat:invite" => self.invite(call, room),
+            "seat:invite:accept" => self.accept(call, room),
+            "seat:invite:decline" => self.decline(call, room),
             _ => Err(Refusal::from_message("Unknown event").into()),
         }
     }
@@ -66,7 +72,7 @@ impl Seats {
             Some(_) => return Err(Refusal::from_message("Seat is already taken").into()),
             None => {}
         }
-        let actions = move_to(&mut room, seat, user);
+        let actions = self::seat(&mut room, seat, user)?;
         room.save()?;
         Ok(actions.into())
     }
@@ -95,7 +101,7 @@ impl Seats {
             return Err(Refusal::from_message("User not in room").into());
         }
         let displaced = self.clear_seat(&mut room, seat);
-        let actions = displaced.then(move_to(&mut room, seat, user_id));
+        let actions = displaced.then(self::seat(&mut room, seat, user_id)?);
         room.save()?;
         Ok(actions.into())
     }
@@ -153,7 +159,7 @@ impl Seats {
         Ok(lock_changed(seat, false).into())
     }
 
-    fn check_manager(&self, call: &OnCommand, room: &SeatedRoom) -> Result<(), Refusal> {
+    pub(crate) fn check_manager(&self, call: &OnCommand, room: &SeatedRoom) -> Result<(), Refusal> {
         if self.is_manager(&call.participant.user, &room.people) {
             Ok(())
         } else {
@@ -161,7 +167,7 @@ impl Seats {
         }
     }
 
-    fn check_index(&self, index: i64) -> Result<u32, Refusal> {
+    pub(crate) fn check_index(&self, index: i64) -> Result<u32, Refusal> {
         u32::try_from(index)
             .ok()
             .filter(|&seat| seat < self.configuration.seat_count)
@@ -202,13 +208,16 @@ fn check_seated(room: &SeatedRoom, user: UserId) -> Result<u32, Refusal> {
         .ok_or_else(|| Refusal::from_message("User is not seated"))
 }
 
-/// Seats a user; their producers go on, for they are still seated.
-fn move_to(room: &mut SeatedRoom, seat: u32, user: UserId) -> Actions {
-    let left = room.people.occupy(seat, user);
-    let actions = left.map_or_else(Actions::new, |left| cleared(left, user, None));
+/// Seats a user, which ends an invite to the seat. Their producers go on, for who leaves
+/// another seat for it is still seated.
+pub(crate) fn seat(room: &mut SeatedRoom, seat: u32, user: UserId) -> Result<Actions, Failure> {
+    let mut actions = invites::end(&mut room.people, seat)?;
+    if let Some(left) = room.people.occupy(seat, user) {
+        actions = actions.then(cleared(left, user, None));
+    }
     let payload =
         json!({ "seatIndex": seat, "userId": user, "isMuted": room.people.is_muted(user) });
-    actions.emit_to_room("seat:updated", payload)
+    Ok(actions.emit_to_room("seat:updated", payload))
 }
 
 /// Tells the room that a seat is free.
@@ -220,7 +229,7 @@ pub(crate) fn cleared(seat: u32, user: UserId, reason: Option<&str>) -> Actions 
     Actions::new().emit_to_room("seat:cleared", payload)
 }
 
-fn lock_changed(seat: u32, locked: bool) -> Actions {
+pub(crate) fn lock_changed(seat: u32, locked: bool) -> Actions {
     let payload = json!({ "seatIndex": seat, "isLocked": locked });
     Actions::new().emit_to_room("seat:locked", payload)
 }

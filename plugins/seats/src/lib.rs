@@ -1,9 +1,8 @@
 //! Seats, and who may speak from them.
 //!
 //! A room has seats `0 … seat_count - 1`; a user holds at most one, and only who is seated
-//! may produce audio. Managers seat, unseat, mute and lock. The events are described in the
-//! table "seats" of the server's protocol; invites and a grace period for disconnected
-//! users are not part of this version.
+//! may produce audio. Managers seat, unseat, mute, lock and invite. The events are described
+//! in the table "seats" of the server's protocol.
 //!
 //! | setting | default | meaning |
 //! |---|---|---|
@@ -11,26 +10,40 @@
 //! | `require_seat` | true | whether only seated users may produce; false lets everybody speak |
 //! | `first_is_owner` | false | whether whoever enters an empty room is a manager there until they leave |
 //! | `manager_roles` | `["owner", "admin", "moderator"]` | roles in the token that make managers |
+//! | `grace_seconds` | 45 | how long who is disconnected keeps the right to their seat; 0 is not at all |
+//! | `invite_seconds` | 30 | how long an invite holds |
 //!
-//! Where the protocol leaves room: a mute holds for the user until a manager lifts it or the
-//! room empties, also while they are not seated or not there, so that leaving and coming
-//! back is no way around it. A lock holds for `seat:assign` too: the seat must be unlocked
-//! first. Taking the seat that one already has succeeds and changes nothing. Where everybody
-//! may speak (`require_seat` is false), losing the seat does not close producers.
+//! Where the protocol leaves room:
 //!
-//! Everything lives in key-value: occupancy survives the loss of an instance, locks survive
-//! a restart of the server. What a dead server left of a room is cleared when the room is
-//! next entered.
+//! * A mute holds for the user until a manager lifts it or the room empties, also while they
+//!   are not seated or not there, so that leaving and coming back is no way around it.
+//! * A lock holds for `seat:assign` too: the seat must be unlocked first. Taking the seat that
+//!   one already has succeeds and changes nothing.
+//! * Where everybody may speak (`require_seat` is false), losing the seat does not close
+//!   producers.
+//! * Who comes back within the grace period sits on their seat at once, and the room is told
+//!   so by `seat:updated`, unless somebody else has taken the seat in the meantime or it has
+//!   been locked. The right outlives the room.
+//! * An invite keeps nobody from taking the seat. It ends, with `seat:invite:pending
+//!   {isPending: false}` to the room, when it is accepted or declined, when its time is up,
+//!   when the seat is taken, and when the invited user leaves.
+//!
+//! Everything lives in key-value and timers: occupancy survives the loss of an instance;
+//! locks and the right to a seat survive a restart of the server. What a dead server left of
+//! a room is cleared when the room is next opened.
 
 mod commands;
+mod invites;
 mod room;
 mod settings;
 
+use std::time::Duration;
+
 use serde_json::Value;
 use voice_room_plugin_sdk::{
-    Actions, Answer, BeforeJoin, BeforeProduce, Decision, DescribeRoom, Failure, InitError,
-    OnCommand, OnJoin, OnLeave, Outcome, Plugin, ProduceDecision, Settings, Target, User, allow,
-    refuse, register_plugin,
+    Actions, Answer, BeforeProduce, DescribeRoom, Failure, InitError, OnCommand, OnJoin, OnLeave,
+    OnRoomClosed, OnRoomOpened, OnTimer, Outcome, Plugin, ProduceDecision, Settings, Target,
+    UnixMs, User, UserId, allow, refuse, register_plugin, timers,
 };
 
 use room::{People, SeatedRoom};
@@ -50,26 +63,29 @@ impl Plugin for Seats {
         commands::NAMES
     }
 
-    fn before_join(&mut self, call: &BeforeJoin) -> Decision {
-        if call.room.participants == 0 {
-            let mut people = People::load(&call.room.id)?;
-            people.forget();
-            people.save()?;
-        }
-        allow()
+    fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
+        forget(&call.room.id)?;
+        Ok(Actions::new())
     }
 
     fn on_join(&mut self, call: &OnJoin) -> Outcome {
         let user = call.participant.user.id;
-        let mut people = People::load(&call.room.id)?;
+        let mut room = SeatedRoom::load(&call.room.id)?;
         if self.configuration.first_is_owner {
-            people.offer_ownership(user);
-            people.save()?;
+            room.people.offer_ownership(user);
         }
-        if people.is_muted(user) {
-            return Ok(Actions::new().mute(Target::User(user)));
+        let mut actions = Actions::new();
+        if room.people.is_muted(user) {
+            actions = actions.mute(Target::User(user));
         }
-        Ok(Actions::new())
+        if let Some(seat) = room.people.end_claim(user, call.at) {
+            timers::cancel(&grace_timer(user))?;
+            if room.people.occupant(seat).is_none() && !room.locks.contains(&seat) {
+                actions = actions.then(commands::seat(&mut room, seat, user)?);
+            }
+        }
+        room.save()?;
+        Ok(actions)
     }
 
     fn describe_room(&mut self, call: &DescribeRoom) -> Result<Option<Value>, Failure> {
@@ -83,13 +99,19 @@ impl Plugin for Seats {
         }
         let mut people = People::load(&call.room.id)?;
         let user = call.participant.user.id;
-        let vacated = people.vacate(user);
         people.end_ownership(user);
-        if call.room.participants == 0 {
-            people.forget();
+        let mut actions = invites::end_all_of(&mut people, user)?;
+        if let Some(seat) = people.vacate(user) {
+            actions = actions.then(commands::cleared(seat, user, None));
+            let lost = matches!(&*call.reason, "disconnected" | "too_slow");
+            if lost && self.configuration.grace_seconds > 0 {
+                let grace = self.configuration.grace();
+                timers::set(&grace_timer(user), grace)?;
+                people.claim(user, seat, later(call.at, grace));
+            }
         }
         people.save()?;
-        Ok(vacated.map_or_else(Actions::new, |seat| commands::cleared(seat, user, None)))
+        Ok(actions)
     }
 
     fn before_produce(&mut self, call: &BeforeProduce) -> ProduceDecision {
@@ -102,9 +124,49 @@ impl Plugin for Seats {
         }
     }
 
+    fn on_timer(&mut self, call: &OnTimer) -> Outcome {
+        let mut people = People::load(&call.room.id)?;
+        let actions = match call.key.split_once('/') {
+            Some(("grace", user)) => {
+                if let Ok(user) = user.parse() {
+                    people.end_claim(user, call.at);
+                }
+                Actions::new()
+            }
+            Some(("invite", seat)) => match seat.parse() {
+                Ok(seat) if people.invited(seat, call.at).is_none() => {
+                    invites::end(&mut people, seat)?
+                }
+                _ => Actions::new(),
+            },
+            _ => Actions::new(),
+        };
+        people.save()?;
+        Ok(actions)
+    }
+
+    fn on_room_closed(&mut self, call: &OnRoomClosed) -> Result<(), Failure> {
+        forget(&call.room.id)
+    }
+
     fn on_command(&mut self, call: &OnCommand) -> Answer {
         self.answer(call)
     }
+}
+
+/// What is known of a room's people ends with the room.
+fn forget(room_id: &str) -> Result<(), Failure> {
+    let mut people = People::load(room_id)?;
+    people.forget();
+    Ok(people.save()?)
+}
+
+fn grace_timer(user: UserId) -> String {
+    format!("grace/{user}")
+}
+
+fn later(at: UnixMs, wait: Duration) -> UnixMs {
+    at.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Seats {
@@ -118,7 +180,8 @@ impl Seats {
 }
 
 register_plugin!(
-    Seats: before_join, on_join, describe_room, on_leave, before_produce, on_command
+    Seats: on_room_opened, on_join, describe_room, on_leave, before_produce, on_timer,
+    on_room_closed, on_command
 );
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use voice_room_plugin_sdk::{UserId, kv};
+use voice_room_plugin_sdk::{UnixMs, UserId, kv};
 
 /// Who owns a room that belongs to whoever entered it first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,12 +20,30 @@ enum Ownership {
     Lapsed,
 }
 
-/// The people of one room: forgotten when it empties.
+/// The right of a disconnected user to the seat that they had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Claim {
+    seat: u32,
+    until: UnixMs,
+}
+
+/// A seat that a user is invited to take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Invite {
+    pub(crate) user: UserId,
+    pub(crate) until: UnixMs,
+}
+
+/// The people of one room: all but the claims is forgotten when it empties.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct People {
     ownership: Ownership,
     seats: BTreeMap<u32, UserId>,
     muted: BTreeSet<UserId>,
+    invites: BTreeMap<u32, Invite>,
+    /// Of users who are not there, until their timers end them.
+    claims: BTreeMap<UserId, Claim>,
 }
 
 impl People {
@@ -39,8 +57,49 @@ impl People {
         Stored::load(people_key(room_id))
     }
 
+    /// The room has ended, or was left behind by a server that has.
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        let claims = std::mem::take(&mut self.claims);
+        *self = Self {
+            claims,
+            ..Self::default()
+        };
+    }
+
+    /// A disconnected user may come back to their seat.
+    pub(crate) fn claim(&mut self, user: UserId, seat: u32, until: UnixMs) {
+        self.claims.insert(user, Claim { seat, until });
+    }
+
+    /// Takes back a user's right to the seat that they had; gives that seat, if the right
+    /// still held.
+    pub(crate) fn end_claim(&mut self, user: UserId, at: UnixMs) -> Option<u32> {
+        let claim = self.claims.remove(&user)?;
+        (claim.until > at).then_some(claim.seat)
+    }
+
+    pub(crate) fn invite(&mut self, seat: u32, invite: Invite) {
+        self.invites.insert(seat, invite);
+    }
+
+    /// Who is invited to a seat at that time.
+    pub(crate) fn invited(&self, seat: u32, at: UnixMs) -> Option<UserId> {
+        let invite = self.invites.get(&seat).filter(|invite| invite.until > at);
+        invite.map(|invite| invite.user)
+    }
+
+    /// The seats to which a user is invited, be it in time or not.
+    pub(crate) fn invites_of(&self, user: UserId) -> Vec<u32> {
+        let invites = self
+            .invites
+            .iter()
+            .filter(|(_, invite)| invite.user == user);
+        invites.map(|(&seat, _)| seat).collect()
+    }
+
+    /// Takes back the invite to a seat; gives who was invited.
+    pub(crate) fn end_invite(&mut self, seat: u32) -> Option<UserId> {
+        self.invites.remove(&seat).map(|invite| invite.user)
     }
 
     pub(crate) fn is_owner(&self, user: UserId) -> bool {

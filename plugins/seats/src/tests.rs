@@ -1,10 +1,13 @@
 use serde_json::json;
 use voice_room_plugin_sdk::{
     Action, Denial, Source,
-    testing::{Joined, Stage, keys},
+    testing::{Joined, Stage, keys, timers},
 };
 
 use super::*;
+
+mod grace;
+mod invites;
 
 const MANAGER: u64 = 1;
 const ALICE: u64 = 7;
@@ -18,8 +21,14 @@ struct Scene {
     bob: Joined,
 }
 
+/// Held to the manifest, and with a fresh instance beside the live one for every call.
+fn stage(settings: Value) -> Stage<Seats> {
+    let stage = Stage::new(settings).unwrap().twinned();
+    stage.with_manifest(include_str!("../plugin.toml")).unwrap()
+}
+
 fn scene(settings: Value) -> Scene {
-    let mut stage = Stage::new(settings).unwrap();
+    let mut stage = stage(settings);
     let manager = stage
         .join("lobby", User::new(MANAGER).with_role("moderator"))
         .unwrap();
@@ -67,6 +76,14 @@ impl Scene {
             .map(|seat| (number(&seat["seatIndex"]), number(&seat["userId"])))
             .collect()
     }
+}
+
+/// Lets seconds pass; what the plugin does in the meantime.
+fn pass(scene: &mut Scene, seconds: u64) -> Vec<Action> {
+    let fired = scene.stage.advance(seconds * 1_000).unwrap().into_iter();
+    fired
+        .flat_map(|it| it.actions.into_vec().unwrap())
+        .collect()
 }
 
 fn manager(scene: &Scene) -> &Joined {
@@ -259,7 +276,7 @@ fn a_mute_survives_moving_leaving_the_seat_and_rejoining() {
         [cleared(0, ALICE), to_room("seat:updated", still.clone())]
     );
     let who = scene.alice.clone();
-    scene.stage.leave(&who, "disconnected").unwrap();
+    scene.stage.leave(&who, "left").unwrap();
     scene.alice = scene.stage.join("lobby", User::new(ALICE)).unwrap();
     assert_eq!(scene.alice.actions.clone().into_vec().unwrap(), [mute]);
     let seated = scene.done(alice, "seat:take", json!({ "seatIndex": 1 }));
@@ -400,7 +417,7 @@ fn the_seat_is_lost_with_the_last_connection() {
 
 #[test]
 fn the_first_in_an_empty_room_manages_it_until_they_leave() {
-    let mut stage = Stage::<Seats>::new(json!({ "first_is_owner": true })).unwrap();
+    let mut stage = stage(json!({ "first_is_owner": true }));
     let alice = stage.join("lobby", User::new(ALICE)).unwrap();
     let bob = stage.join("lobby", User::new(BOB)).unwrap();
     let lock = |seat: u32| json!({ "seatIndex": seat });
@@ -426,7 +443,7 @@ fn the_first_in_an_empty_room_manages_it_until_they_leave() {
 
 #[test]
 fn without_the_setting_the_first_in_a_room_manages_nothing() {
-    let mut stage = Stage::<Seats>::new(json!({})).unwrap();
+    let mut stage = stage(json!({}));
     let alice = stage.join("lobby", User::new(ALICE)).unwrap();
     assert!(
         stage
@@ -475,4 +492,6 @@ fn a_wrong_setting_is_named() {
     assert!(error(json!({ "seat_count": 101 })).contains("`seat_count`"));
     assert!(error(json!({ "require_seat": "yes" })).contains("`require_seat`"));
     assert!(error(json!({ "seats": 4 })).contains("`seats`"));
+    assert!(error(json!({ "grace_seconds": 86_401 })).contains("`grace_seconds`"));
+    assert!(error(json!({ "invite_seconds": 0 })).contains("`invite_seconds`"));
 }

@@ -10,7 +10,7 @@ use crate::{
         breaker::{Admission, BreakerState},
         call::{Fact, Input},
         instance::{Failure, Output, Template},
-        queue::{Claim, Job, Reply, Telling},
+        queue::{Applied, Claim, Job, Reply, Telling},
     },
     store::Conflict,
 };
@@ -94,11 +94,11 @@ impl Turn {
     ///
     /// If another instance has changed what the call compared: then nothing has happened,
     /// and since the guest may remember otherwise, its instance goes too.
-    pub(super) fn apply(&mut self, input: &Input, output: Output) -> Result<AppliedReply, Conflict> {
+    pub(super) fn apply(&mut self, input: &Input, output: Output) -> Result<Applied, Conflict> {
         let common = &self.lane.common;
         let mut staged = output.staged;
         if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            staged.fired(room, key, *due);
+            staged.fired(&room.id, key, *due);
         }
         let saved = match common.space.apply(staged) {
             Ok(saved) => saved,
@@ -116,6 +116,9 @@ impl Turn {
             common
                 .stage
                 .carry_out(input.room(), &common.name, output.actions);
+        }
+        if let Some(observation) = output.observation {
+            observation.took_effect();
         }
         Ok((output.answer, saved))
     }
@@ -231,10 +234,10 @@ impl Turn {
         let lane = Arc::clone(&self.lane);
         let input = Arc::clone(&telling.input);
         if let Input::Fact(Fact::Timer { room, key, due, .. }) = &*input
-            && !lane.common.space.is_timer_due(room, key, *due)
+            && !lane.common.space.is_timer_due(&room.id, key, *due)
         {
             // Cancelled, or set anew, since it was due.
-            lane.state.lock().queue.passed(room);
+            lane.state.lock().queue.passed(&room.id);
             return Some(self);
         }
         let run = self.run(Arc::clone(&input));

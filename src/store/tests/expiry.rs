@@ -192,22 +192,24 @@ fn expired_keys_do_not_count_against_the_quota() {
 
 #[test]
 fn a_call_that_overwrites_expired_keys_is_counted_rightly_when_they_are_swept() {
+    let limits = Limits {
+        keys: 3,
+        changes: 10,
+        ..SMALL
+    };
     let space = Space::detached("seats");
     let now = soon();
-    for key in ["a", "b", "c", "d"] {
+    for key in ["a", "b", "c"] {
         set_expiring(&space, now, key, "1", 1000);
     }
     let mut staged = at(now, 1000);
-    // Takes the place of the expired one; then all four are swept to make room for `e`.
-    staged.set(&space, &SMALL, "a", Some(b"2")).unwrap();
-    staged.set(&space, &SMALL, "e", Some(b"2")).unwrap();
-    assert_eq!(space.keys(), 0);
-    staged.set(&space, &SMALL, "f", Some(b"2")).unwrap();
+    let mut set = |key: &str| staged.set(&space, &limits, key, Some(b"2"));
+    assert_eq!(set("a"), Ok(()), "it takes the place of the expired one");
+    assert_eq!(space.keys(), 3);
+    assert_eq!(set("d"), Ok(()));
+    assert_eq!(space.keys(), 0, "all were swept to make room");
+    assert_eq!(set("e"), Ok(()));
+    assert!(matches!(set("f"), Err(KeyError::QuotaExceeded(_))));
     space.apply(staged).unwrap();
-    let mut staged = at(now, 1000);
-    staged.set(&space, &SMALL, "g", Some(b"2")).unwrap();
-    let fifth = staged.set(&space, &SMALL, "h", Some(b"2"));
-    assert!(matches!(fifth, Err(KeyError::QuotaExceeded(_))));
-    space.apply(staged).unwrap();
-    assert_eq!(space.keys(), SMALL.keys);
+    assert_eq!((space.keys(), space.bytes()), (3, 6));
 }

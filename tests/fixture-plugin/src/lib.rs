@@ -202,4 +202,15 @@ mod tests {
             assert_eq!(serde_json::from_str::<Hook>(&text).unwrap(), hook);
         }
     }
+
+    #[test]
+    fn the_manifest_names_every_hook() {
+        let manifest = include_str!("../plugin.toml");
+        for hook in Hook::ALL.iter().filter(|&&hook| hook != Hook::Init) {
+            assert!(
+                manifest.contains(&format!("\"{}\"", hook.name())),
+                "{hook:?}"
+            );
+        }
+    }
 }

@@ -13,8 +13,8 @@ use voice_room::{
     config::PluginConfig,
     model::{Codec, ParticipantId, ProducerId, Refusal, RoomId, Source, UnixMs, User, UserId},
     plugin::{
-        Action, CommandCall, Fact, JoinCall, LoadError, ParticipantView, PluginHost, ProduceCall,
-        ProducerView, RoomView,
+        Action, CommandCall, Fact, JoinCall, Line, LoadError, ParticipantView, PluginHost,
+        ProduceCall, ProducerView, RoomView,
     },
     store::Store,
 };
@@ -86,15 +86,16 @@ impl Rig {
         let store = Store::open(dir.path()).unwrap();
         let host = PluginHost::load(plugins, &store).await?;
         let carried = Carried::default();
-        host.set_carry_out({
-            let carried = Arc::clone(&carried);
+        let all = Arc::clone(&carried);
+        host.connect(
             move |room, plugin, actions| {
-                let mut carried = carried.lock();
+                let mut carried = all.lock();
                 for action in actions {
                     carried.push((room.to_string(), plugin.to_string(), action));
                 }
-            }
-        });
+            },
+            |_| 0,
+        );
         Ok(Self {
             host,
             store,
@@ -141,6 +142,16 @@ impl Rig {
     pub(super) async fn history(&self, room: &str) -> Vec<String> {
         let data = self.data(room, "fixture:history", json!({})).await;
         serde_json::from_value(data["history"].clone()).unwrap()
+    }
+
+    /// What has been recorded.
+    pub(super) async fn recorded(&self) -> Vec<Line> {
+        self.host.shutdown(LIMIT).await;
+        let file = self.dir.path().join("recordings/calls.jsonl");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}")))
+            .collect()
     }
 
     /// The lines of published events.
