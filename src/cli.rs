@@ -138,6 +138,7 @@ mod tests {
             "voice-room plugin new quiet --lang cobol",
             "voice-room plugin bench a.wasm --calls 0",
             "voice-room plugin check a.wasm --grants fly",
+            "voice-room plugin list --url example.com",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

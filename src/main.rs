@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let (options, is_serve) = match Cli::parse().command {
         Command::Serve(options) => (options, true),
         Command::Config(options) => (options, false),
-        Command::Plugin(command) => return plugin_command(command),
+        Command::Plugin(command) => return plugin_command(&command),
     };
     let loaded = match config::load(options.into()) {
         Ok(loaded) => loaded,
@@ -57,21 +57,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn plugin_command(command: PluginCommand) -> ExitCode {
+fn plugin_command(command: &PluginCommand) -> ExitCode {
     match run_tool(command) {
         Ok(fine) => ExitCode::from(if fine { 0 } else { FAILURE }),
         Err(error) => failed(FAILURE, &error),
     }
 }
 
-fn run_tool(command: PluginCommand) -> Result<bool, Box<dyn Error>> {
+/// Whether all is as it should be.
+fn run_tool(command: &PluginCommand) -> Result<bool, Box<dyn Error>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     plugin::prepare_thread();
-    let Report { text, fine } = runtime.block_on(tool::run(command))?;
-    print(&text)?;
-    Ok(fine)
+    match runtime.block_on(tool::run(command)) {
+        Ok(Report { text, fine }) => {
+            print(&text)?;
+            Ok(fine)
+        }
+        Err(error) => {
+            if command.wants_json() {
+                print(&error.json())?;
+            }
+            Err(error.into())
+        }
+    }
 }
 
 fn failed(code: u8, why: &impl fmt::Display) -> ExitCode {

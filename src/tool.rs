@@ -14,9 +14,11 @@
 mod bench;
 mod component;
 mod new;
+mod remote;
 mod test;
 
 use serde::Serialize;
+use serde_json::json;
 
 use crate::cli::PluginCommand;
 
@@ -32,15 +34,26 @@ pub struct Report {
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// `new`.
-    #[error(transparent)]
-    New(#[from] new::NewError),
     /// `bench`.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
+    /// `new`.
+    #[error(transparent)]
+    New(#[from] new::NewError),
+    /// `list`, `reload`.
+    #[error(transparent)]
+    Remote(#[from] remote::RemoteError),
     /// `test`.
     #[error(transparent)]
     Test(#[from] test::TestError),
+}
+
+impl ToolError {
+    /// For programs, which read standard output only.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json(&json!({ "error": self.to_string() }))
+    }
 }
 
 /// Does what the command line says.
@@ -49,15 +62,20 @@ pub enum ToolError {
 ///
 /// If it cannot be done at all. A test that fails, and whatever else a command is there to
 /// find out, is a report.
-pub async fn run(command: PluginCommand) -> Result<Report, ToolError> {
-    match command {
-        PluginCommand::New(options) => Ok(new::project(&options)?),
-        PluginCommand::Test(options) => Ok(test::project(&options).await?),
-        PluginCommand::Bench(options) => Ok(bench::component(&options).await?),
-        _ => Ok(Report {
-            text: String::new(),
-            fine: true,
-        }),
+pub async fn run(command: &PluginCommand) -> Result<Report, ToolError> {
+    Ok(match command {
+        PluginCommand::New(options) => new::project(options)?,
+        PluginCommand::Test(options) => test::project(options).await?,
+        PluginCommand::Bench(options) => bench::component(options).await?,
+        PluginCommand::List(options) => remote::list(options).await?,
+        PluginCommand::Reload(options) => remote::reload(options).await?,
+        _ => Report::fine(String::new()),
+    })
+}
+
+impl Report {
+    fn fine(text: String) -> Self {
+        Self { text, fine: true }
     }
 }
 

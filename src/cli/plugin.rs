@@ -136,6 +136,22 @@ pub enum PluginCommand {
     Reload(ReloadOptions),
 }
 
+impl PluginCommand {
+    /// Whether the answer is for a program.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::New(_) => false,
+            Self::Check(options) => options.json,
+            Self::Test(options) => options.json,
+            Self::Bench(options) => options.json,
+            Self::Replay(options) => options.json,
+            Self::List(options) => options.json,
+            Self::Reload(options) => options.remote.json,
+        }
+    }
+}
+
 /// Of `new`.
 #[derive(Args, Debug)]
 pub struct NewOptions {
@@ -253,7 +269,7 @@ pub struct ReplayOptions {
 #[derive(Args, Debug)]
 pub struct RemoteOptions {
     /// The server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000", value_parser = url)]
     pub url: String,
 
     /// Who you are
@@ -287,6 +303,14 @@ fn name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("a name has 1 to 64 characters of a-z, 0-9 and -, the first a letter".to_owned())
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        Ok(text.to_owned())
+    } else {
+        Err("it does not begin with http:// or https://".to_owned())
     }
 }
 

@@ -181,7 +181,7 @@ pub(super) async fn component(options: &BenchOptions) -> Result<Report, BenchErr
     } else {
         bench.for_people()
     };
-    Ok(Report { text, fine: true })
+    Ok(Report::fine(text))
 }
 
 async fn loaded(config: &PluginConfig, cache: &Path) -> Result<(Offline, Duration), LoadError> {

@@ -137,10 +137,7 @@ pub(super) fn project(options: &NewOptions) -> Result<Report, NewError> {
         write(&folder.join(&path), text.as_bytes())?;
         written.push(path);
     }
-    Ok(Report {
-        text: told(name, &folder, &written),
-        fine: true,
-    })
+    Ok(Report::fine(told(name, &folder, &written)))
 }
 
 fn check_free(folder: &Path) -> Result<(), NewError> {

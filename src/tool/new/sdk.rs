@@ -12,6 +12,14 @@ use crate::cli::Language;
 #[folder = "plugin-sdk/src"]
 struct RustSources;
 
+#[derive(RustEmbed)]
+#[folder = "plugin-sdk/js/src"]
+struct JsSources;
+
+#[derive(RustEmbed)]
+#[folder = "plugin-sdk/js/bin"]
+struct JsPrograms;
+
 /// The contract.
 #[derive(RustEmbed)]
 #[folder = "plugin-sdk/wit"]
@@ -19,6 +27,16 @@ struct Wit;
 
 const MANIFEST: &str = include_str!("../../../plugin-sdk/Cargo.toml");
 const WORKSPACE: &str = include_str!("../../../Cargo.toml");
+const JS_FILES: [(&str, &str); 2] = [
+    (
+        "README.md",
+        include_str!("../../../plugin-sdk/js/README.md"),
+    ),
+    (
+        "package.json",
+        include_str!("../../../plugin-sdk/js/package.json"),
+    ),
+];
 const LICENSES: [(&str, &str); 2] = [
     ("LICENSE-APACHE", include_str!("../../../LICENSE-APACHE")),
     ("LICENSE-MIT", include_str!("../../../LICENSE-MIT")),
@@ -36,7 +54,7 @@ impl Kit {
     pub(super) fn place(&self) -> &'static str {
         match self.0 {
             Language::Rust => "vendor/voice-room-plugin-sdk",
-            Language::Js => "vendor/voice-room-plugin-sdk-js",
+            Language::Js => "sdk",
         }
     }
 
@@ -60,13 +78,25 @@ impl Kit {
     /// Writes it into a project.
     pub(super) fn write(&self, project: &Path) -> Result<(), NewError> {
         let folder = project.join(self.place());
-        copy::<RustSources>(&folder.join("src"))?;
         copy::<Wit>(&folder.join("wit"))?;
         for (name, text) in LICENSES {
             write(&folder.join(name), text.as_bytes())?;
         }
-        let manifest = standalone(MANIFEST, WORKSPACE).map_err(NewError::Unusable)?;
-        write(&folder.join("Cargo.toml"), manifest.as_bytes())
+        match self.0 {
+            Language::Rust => {
+                copy::<RustSources>(&folder.join("src"))?;
+                let manifest = standalone(MANIFEST, WORKSPACE).map_err(NewError::Unusable)?;
+                write(&folder.join("Cargo.toml"), manifest.as_bytes())
+            }
+            Language::Js => {
+                copy::<JsSources>(&folder.join("src"))?;
+                copy::<JsPrograms>(&folder.join("bin"))?;
+                for (name, text) in JS_FILES {
+                    write(&folder.join(name), text.as_bytes())?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
