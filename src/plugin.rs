@@ -33,6 +33,7 @@ mod place;
 mod queue;
 mod record;
 mod recorder;
+mod replay;
 mod swap;
 mod throttle;
 mod trace;
@@ -70,6 +71,9 @@ use observe::Recording;
 pub use offline::{Called, Offline, OfflineOptions};
 use place::{LaneOf, Place};
 pub use record::{CallLine, ImportCall, InstanceLine, Line, Outcome, Published, Refused};
+pub use replay::{
+    Difference, Gaps, HookCount, Part, ReplayError, ReplayOptions, ReplayReport, Side, replay,
+};
 use swap::commands_of;
 
 /// The code of a refusal that stands for a plugin which could not answer.

@@ -131,10 +131,7 @@ impl Offline {
             Err(_) => Err(Failure::TimedOut),
         };
         let took = began.elapsed();
-        let mut called = match &result {
-            Ok(output) => Called::from(output),
-            Err(failure) => Called::failed(failure),
-        };
+        let mut called = Called::of(&result);
         called.took = took;
         called.instructions = instance.instructions();
         called.imports = instance.take_trace().0;
@@ -238,8 +235,12 @@ impl Offline {
     }
 }
 
-impl From<&Output> for Called {
-    fn from(output: &Output) -> Self {
+impl Called {
+    pub(super) fn of(result: &Result<Output, Failure>) -> Self {
+        let output = match result {
+            Ok(output) => output,
+            Err(failure) => return Self::failed(failure),
+        };
         let (outcome, amendment) = Outcome::of(&output.answer);
         Self {
             amendment,
@@ -248,14 +249,12 @@ impl From<&Output> for Called {
             ..Self::new(outcome)
         }
     }
-}
 
-impl Called {
-    fn failed(failure: &Failure) -> Self {
+    pub(super) fn failed(failure: &Failure) -> Self {
         Self::new(failure.into())
     }
 
-    fn new(outcome: Outcome) -> Self {
+    pub(super) fn new(outcome: Outcome) -> Self {
         Self {
             outcome,
             amendment: None,

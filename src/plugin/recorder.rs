@@ -112,8 +112,9 @@ impl Recorder {
     /// Records a call, and gives it its number.
     pub(super) fn called(&self, mut line: Box<CallLine>) {
         let size = size(&line);
-        let numbered = |number| {
-            line.seq = number;
+        let numbered = |last: &mut u64| {
+            *last += 1;
+            line.seq = *last;
             Waiting::Call(line, size)
         };
         if !self.send(numbered, size) {
@@ -122,11 +123,10 @@ impl Recorder {
     }
 
     /// Whether there was a place in the queue.
-    fn send(&self, line: impl FnOnce(u64) -> Waiting, size: usize) -> bool {
+    fn send(&self, line: impl FnOnce(&mut u64) -> Waiting, size: usize) -> bool {
         let waiting = &self.shared.waiting;
         let mut queue = self.queue.lock();
-        queue.1 += 1;
-        let line = line(queue.1);
+        let line = line(&mut queue.1);
         let full = waiting.load(Ordering::Relaxed) > QUEUE_BYTES;
         let Some(sender) = queue.0.as_ref().filter(|_| !full) else {
             return false;

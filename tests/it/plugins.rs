@@ -15,6 +15,7 @@ mod loading;
 mod misbehaving;
 mod offline;
 mod recording;
+mod replay;
 mod rig;
 mod standard;
 mod storing;
