@@ -6,6 +6,7 @@
 //! | `new` | writes a project from a template, with the SDK in it |
 //! | `test` | builds a project and runs its scenarios |
 //! | `bench` | measures each hook |
+//! | `replay` | runs recorded calls through another version |
 //! | `list`, `reload` | speak with a running server |
 //!
 //! Components run in the server's own sandbox, through [`plugin`](crate::plugin); there is no
@@ -15,6 +16,7 @@ mod bench;
 mod component;
 mod new;
 mod remote;
+mod replay;
 mod test;
 
 use serde::Serialize;
@@ -43,6 +45,9 @@ pub enum ToolError {
     /// `list`, `reload`.
     #[error(transparent)]
     Remote(#[from] remote::RemoteError),
+    /// `replay`.
+    #[error(transparent)]
+    Replay(#[from] replay::ReplayToolError),
     /// `test`.
     #[error(transparent)]
     Test(#[from] test::TestError),
@@ -67,6 +72,7 @@ pub async fn run(command: &PluginCommand) -> Result<Report, ToolError> {
         PluginCommand::New(options) => new::project(options)?,
         PluginCommand::Test(options) => test::project(options).await?,
         PluginCommand::Bench(options) => bench::component(options).await?,
+        PluginCommand::Replay(options) => replay::recording(options).await?,
         PluginCommand::List(options) => remote::list(options).await?,
         PluginCommand::Reload(options) => remote::reload(options).await?,
         _ => Report::fine(String::new()),

@@ -216,6 +216,11 @@ pub struct TestOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "no_build")]
     pub component: Option<PathBuf>,
 
+    /// Keep compiled code in this folder for the next time. It is run without further checks,
+    /// so nobody else must be able to write there
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
@@ -259,6 +264,10 @@ pub struct ReplayOptions {
     /// Its manifest [default: the component's path with the extension .toml]
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
+
+    /// Which of the recorded plugins [default: the one that the manifest names]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub name: Option<String>,
 
     /// Print one JSON document
     #[arg(long)]

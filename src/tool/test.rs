@@ -95,9 +95,10 @@ pub(super) async fn project(options: &TestOptions) -> Result<Report, TestError> 
         None => build::component(&options.folder, &identity.name, !options.no_build)?,
     };
     // All scenarios but the first find the compiled code here.
-    let cache = tempfile::tempdir().map_err(TestError::NoTemporary)?;
+    let temporary = tempfile::tempdir().map_err(TestError::NoTemporary)?;
+    let cache = options.cache.as_deref().unwrap_or(temporary.path());
     let offline = OfflineOptions {
-        cache_dir: Some(cache.path().to_owned()),
+        cache_dir: Some(cache.to_owned()),
         ..OfflineOptions::default()
     };
     let config = PluginConfig {
