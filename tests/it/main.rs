@@ -13,3 +13,5 @@ mod peer;
 mod plugins;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod tool;
