@@ -203,7 +203,8 @@ impl Play {
                 "the plugin has not registered `{name}`, but: {known}"
             ));
         }
-        let payload = fill_in(payload, &|name| self.scene.known(name)).map_err(unknown)?;
+        let payload =
+            fill_in(payload, &|name| self.scene.known(name)).map_err(|name| unknown(&name))?;
         let ask = self.scene.command(by, name, payload)?;
         self.ask(ask).await.map(drop)
     }
@@ -212,7 +213,8 @@ impl Play {
         if !self.hooks.contains(&hook) || hook == Hook::Init {
             return Err(format!("the component does not export `{hook}`"));
         }
-        let input = fill_in(input, &|name| self.scene.known(name)).map_err(unknown)?;
+        let input =
+            fill_in(input, &|name| self.scene.known(name)).map_err(|name| unknown(&name))?;
         let call = serde_json::from_value(json!({ "hook": hook, "input": input }));
         let call: Input = call.map_err(|error| format!("`input` is no call of {hook}: {error}"))?;
         self.ask(call).await.map(drop)
@@ -298,6 +300,6 @@ impl Happened {
     }
 }
 
-fn unknown(name: String) -> Impossible {
+fn unknown(name: &str) -> Impossible {
     format!("nothing is known as `${{{name}}}` (yet)")
 }
