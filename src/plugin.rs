@@ -34,6 +34,7 @@ mod queue;
 mod record;
 mod recorder;
 mod replay;
+mod shadow;
 mod swap;
 mod throttle;
 mod trace;
@@ -66,6 +67,7 @@ use crate::{
 };
 use engine::Engine;
 use instance::{Answer, Failure};
+use lane::{Lane, Told};
 pub use lift::is_plugin_event;
 use observe::Recording;
 pub use offline::{Called, Offline, OfflineOptions};
@@ -74,6 +76,7 @@ pub use record::{CallLine, ImportCall, InstanceLine, Line, Outcome, Published, R
 pub use replay::{
     Difference, Gaps, HookCount, Part, ReplayError, ReplayOptions, ReplayReport, Side, replay,
 };
+pub use shadow::ShadowStatus;
 use swap::commands_of;
 
 /// The code of a refusal that stands for a plugin which could not answer.
@@ -202,7 +205,7 @@ impl PluginHost {
         let Some(first) = plugins.first() else {
             return Ok(Self::new(Vec::new(), BTreeMap::new(), stage));
         };
-        let instances = plugins.iter().map(|plugin| plugin.instances.max(1)).sum();
+        let instances = plugins.iter().map(instances_of).sum();
         let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
             problems: vec![first.problem(format!("cannot be run on this machine: {error:#}"))],
         })?;
@@ -348,11 +351,15 @@ impl PluginHost {
     /// these calls.
     pub fn notify(&self, fact: Fact) {
         let input = Arc::new(Input::Fact(fact));
+        let mut begin = Vec::new();
         for plugin in self.with_hook(input.hook()) {
-            if let Some(lane) = plugin.lane(input.room()) {
-                lane.tell(&input);
+            if let Some(lane) = plugin.lane(input.room())
+                && lane.tell(&input) == Told::Begins
+            {
+                begin.push(Arc::clone(lane));
             }
         }
+        Lane::begin_all(begin);
     }
 
     /// Whether a plugin answers this event.
@@ -416,6 +423,11 @@ impl PluginHost {
         }
         Err(failure)
     }
+}
+
+/// How many instances of a plugin may live at once.
+fn instances_of(plugin: &PluginConfig) -> usize {
+    plugin.instances.max(1) + usize::from(plugin.shadow.is_some())
 }
 
 /// Gives a refusal its number, by which the log and the client's answer name it.

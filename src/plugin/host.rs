@@ -49,6 +49,7 @@ pub(super) mod wit {
 use wit::voice_room::plugin::{events, key_value, log, metrics, settings, timers, types};
 
 /// What all instances of one version of a plugin share.
+#[derive(Clone)]
 pub(super) struct Identity {
     pub(super) name: Arc<str>,
     /// The settings as JSON text.

@@ -108,6 +108,17 @@ enum Slot {
     Down,
 }
 
+/// What becomes of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The lane will come to it by itself.
+    Queued,
+    /// The lane rests: it is to be begun.
+    Begins,
+    /// There is no place for it.
+    Refused,
+}
+
 /// What a question comes upon.
 enum Entrance {
     /// Nothing waits: it can be asked now.
@@ -277,14 +288,14 @@ impl Lane {
         common.failing.notify_one();
     }
 
-    /// Tells, and does not wait. Whether it will be told.
-    pub(super) fn tell(self: &Arc<Self>, input: &Arc<Input>) -> bool {
+    /// Tells, and does not wait.
+    pub(super) fn tell(&self, input: &Arc<Input>) -> Told {
         let common = &self.common;
         let mut state = self.state.lock();
         if state.stopped {
             drop(state);
             self.lose(input, 0, &Failure::Stopped);
-            return false;
+            return Told::Refused;
         }
         let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_idle();
         let pushed = state.queue.tell(input);
@@ -293,12 +304,29 @@ impl Lane {
         match pushed {
             Pushed::Whole => common.meters.queued.increment(1),
             Pushed::Forgot => common.meters.dropped.increment(1),
-            Pushed::Refused => self.lose(input, 0, &Failure::Overloaded),
+            Pushed::Refused => {
+                self.lose(input, 0, &Failure::Overloaded);
+                return Told::Refused;
+            }
         }
-        if work {
-            self.schedule();
-        }
-        pushed != Pushed::Refused
+        if work { Told::Begins } else { Told::Queued }
+    }
+
+    /// Has lanes begin that [`Told::Begins`] was said of. Waking a task is most of what
+    /// telling costs, so the caller, whom a client may wait for, wakes only one.
+    pub(super) fn begin_all(mut lanes: Vec<Arc<Self>>) {
+        let Some(first) = lanes.pop() else {
+            return;
+        };
+        let runtime = first.runtime.clone();
+        runtime.spawn(async move {
+            for lane in lanes {
+                lane.schedule();
+            }
+            if let Some(turn) = first.begin() {
+                turn.work().await;
+            }
+        });
     }
 
     /// A fact has failed for now, or for good.

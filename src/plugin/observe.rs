@@ -1,9 +1,9 @@
-//! Watching a plugin's calls: what goes in and what comes out is handed to the recorder.
+//! Watching a plugin's calls: what goes in and what comes out is handed to the recorder and to
+//! the shadow.
 //!
 //! Nothing here waits. A plugin that is not watched pays for it with one comparison a call.
 
 use std::{
-    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,11 +14,14 @@ use serde_json::Value;
 
 use super::{
     call::Input,
+    engine::Engine,
     host::Conditions,
     instance::{Failure, Output, Template},
+    lane::Common,
     offline::published,
     record::{CallLine, ImportCall, InstanceLine, Outcome, micros},
     recorder::Recorder,
+    shadow::{Shadow, ShadowStatus},
 };
 use crate::{
     config::{PluginConfig, RecordingConfig},
@@ -27,7 +30,8 @@ use crate::{
 
 /// What becomes of the calls of one version of a plugin.
 pub(super) struct Observer {
-    recorder: Arc<Recorder>,
+    recorder: Option<Arc<Recorder>>,
+    shadow: Option<Shadow>,
     plugin: Arc<str>,
     component: String,
     contract: String,
@@ -53,33 +57,16 @@ impl Recording {
         }
     }
 
-    /// Who is to watch a version of a plugin, if somebody is.
-    pub(super) fn observer(
-        &self,
-        config: &PluginConfig,
-        template: &Template,
-    ) -> Result<Option<Arc<Observer>>, String> {
-        if !config.record {
-            return Ok(None);
-        }
-        let recorder = self
-            .recorder()
-            .map_err(|error| format!("cannot be recorded: {}: {error}", self.dir.display()))?;
-        Ok(Some(Arc::new(Observer {
-            recorder,
-            plugin: Arc::clone(&template.identity.name),
-            component: template.component.clone(),
-            contract: template.contract.clone(),
-            settings: config.settings.clone(),
-        })))
-    }
-
-    fn recorder(&self) -> io::Result<Arc<Recorder>> {
+    fn recorder(&self) -> Result<Arc<Recorder>, String> {
         let mut recorder = self.recorder.lock();
         if let Some(recorder) = &*recorder {
             return Ok(Arc::clone(recorder));
         }
-        let opened = Arc::new(Recorder::open(&self.dir, self.config)?);
+        let opened = Recorder::open(&self.dir, self.config);
+        let opened = Arc::new(
+            opened
+                .map_err(|error| format!("cannot be recorded: {}: {error}", self.dir.display()))?,
+        );
         *recorder = Some(Arc::clone(&opened));
         Ok(opened)
     }
@@ -93,9 +80,44 @@ impl Recording {
     }
 }
 
+impl Common {
+    /// Who is to watch a version of the plugin, if somebody is.
+    pub(super) async fn observer(
+        &self,
+        engine: &Arc<Engine>,
+        config: &PluginConfig,
+        template: &Template,
+    ) -> Result<Option<Arc<Observer>>, String> {
+        if !config.record && config.shadow.is_none() {
+            return Ok(None);
+        }
+        let recorder = config.record.then(|| self.stage.recording.recorder());
+        let shadow = match &config.shadow {
+            Some(path) => Some(Shadow::load(engine, config, path, &self.space).await?),
+            None => None,
+        };
+        Ok(Some(Arc::new(Observer {
+            recorder: recorder.transpose()?,
+            shadow,
+            plugin: Arc::clone(&self.name),
+            component: template.component.clone(),
+            contract: template.contract.clone(),
+            settings: config.settings.clone(),
+        })))
+    }
+}
+
 impl Observer {
+    /// How the shadow does, if there is one.
+    pub(super) fn shadow(&self) -> Option<ShadowStatus> {
+        self.shadow.as_ref().map(Shadow::status)
+    }
+
     /// What an instance is to be made under, so that it can be repeated.
     pub(super) fn conditions(&self, conditions: Conditions) -> Conditions {
+        if self.recorder.is_none() {
+            return conditions;
+        }
         Conditions {
             traced: true,
             random: Some(getrandom::u64().unwrap_or_default()),
@@ -111,7 +133,7 @@ impl Observer {
         (imports, truncated): Asked,
         failure: Option<&Failure>,
     ) -> Watched {
-        let instance = self.recorder.began(InstanceLine {
+        let line = move || InstanceLine {
             instance: 0,
             run: UnixMs(0),
             at: conditions.at.unwrap_or_else(UnixMs::now),
@@ -124,7 +146,9 @@ impl Observer {
             truncated,
             outcome: failure.map_or(Outcome::Noted, Outcome::from),
             continued: false,
-        });
+        };
+        let recorder = self.recorder.as_ref();
+        let instance = recorder.map_or(0, |recorder| recorder.began(line()));
         Watched {
             observer: Arc::clone(self),
             instance,
@@ -135,12 +159,15 @@ impl Observer {
 /// An instance whose calls are watched.
 pub(super) struct Watched {
     observer: Arc<Observer>,
+    /// Its number in the recording.
     instance: u64,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.observer.recorder.ended(self.instance);
+        if let Some(recorder) = &self.observer.recorder {
+            recorder.ended(self.instance);
+        }
     }
 }
 
@@ -216,7 +243,13 @@ impl Drop for Observation {
             if line.micros == 0 {
                 line.micros = micros(self.began.elapsed());
             }
-            self.observer.recorder.called(line);
+            // Of what is as if it had not been, the shadow need not know.
+            if let Some(shadow) = self.observer.shadow.as_ref().filter(|_| !line.undone) {
+                shadow.give(&line);
+            }
+            if let Some(recorder) = &self.observer.recorder {
+                recorder.called(line);
+            }
         }
     }
 }

@@ -217,8 +217,7 @@ impl Offline {
     /// Bytes of the instance's linear memories; 0 if it could not be started.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let bytes = |instance: &Box<Instance>| instance.memory_bytes();
-        self.instance.as_ref().map_or(0, bytes)
+        self.instance.as_deref().map_or(0, Instance::memory_bytes)
     }
 
     /// The commands that the plugin answers.

@@ -16,9 +16,10 @@ use super::{
     engine::Engine,
     host::Identity,
     instance::Template,
-    lane::{Common, Held, Lane},
+    lane::{Common, Held, Lane, Told},
     load,
     meters::Meters,
+    shadow::ShadowStatus,
     throttle::Throttle,
 };
 use crate::{
@@ -98,6 +99,8 @@ pub struct PluginStatus {
     pub swaps: u64,
     /// Of these, how many because the new version failed.
     pub rollbacks: u64,
+    /// How the version beside it does, if there is one.
+    pub shadow: Option<ShadowStatus>,
 }
 
 /// What a plugin keeps.
@@ -128,7 +131,7 @@ impl Version {
         let mut template = compiling
             .await
             .map_err(|error| format!("cannot be compiled: {error}"))??;
-        template.observer = common.stage.recording.observer(config, &template)?;
+        template.observer = common.observer(engine, config, &template).await?;
         let template = Arc::new(template);
         let mut held = Vec::new();
         let mut commands = None;
@@ -336,6 +339,7 @@ impl Place {
             loaded_at: version.since,
             swaps: counts.swaps,
             rollbacks: counts.rollbacks,
+            shadow: template.observer.as_ref().and_then(|one| one.shadow()),
         }
     }
 
@@ -349,8 +353,14 @@ impl Place {
                 at: now,
             };
             let input = Arc::new(Input::Fact(fact));
-            let told = self.lane(&timer.room).is_some_and(|lane| lane.tell(&input));
-            if !told {
+            let told = self.lane(&timer.room).map(|lane| {
+                let told = lane.tell(&input);
+                if told == Told::Begins {
+                    Lane::begin_all(vec![Arc::clone(lane)]);
+                }
+                told
+            });
+            if matches!(told, None | Some(Told::Refused)) {
                 let space = Arc::clone(&self.common.space);
                 tokio::spawn(async move {
                     tokio::time::sleep(TIMER_PAUSE).await;

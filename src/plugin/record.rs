@@ -12,7 +12,7 @@ use super::{
     call::{Action, Amendment, Input},
     instance::{Answer, Failure},
 };
-use crate::model::{Refusal, UnixMs};
+use crate::model::{Hook, Refusal, UnixMs};
 
 /// A line of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,6 +221,16 @@ impl Outcome {
             Self::Shown(_) => "shown",
             Self::Noted => "noted",
             Self::Failed(failure) => failure.split(':').next().unwrap_or_default(),
+        }
+    }
+
+    /// What the server takes for the answer of a hook that a component does not have.
+    pub(super) fn without(hook: Hook) -> Self {
+        match hook {
+            Hook::DescribeRoom => Self::Shown(None),
+            Hook::OnCommand => Self::Failed("invalid: the hook is not exported".to_owned()),
+            hook if hook.decides() => Self::Allow,
+            _ => Self::Noted,
         }
     }
 

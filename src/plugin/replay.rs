@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use self::recorded::{Begin, Call, Recorded, Step, Unreadable, timers, without};
+use self::recorded::{Begin, Call, Recorded, Step, Unreadable, timers};
 pub use self::report::{Difference, Gaps, HookCount, Part, ReplayReport, Side};
 use super::{
     PluginProblem,
@@ -267,7 +267,7 @@ impl Player<'_> {
         self.correct(at, call.corrections.clone());
         let has = self.templates.first();
         let called = if has.is_some_and(|(_, template)| !template.has(hook)) {
-            Called::new(without(hook))
+            Called::new(Outcome::without(hook))
         } else {
             self.played(&call).await
         };

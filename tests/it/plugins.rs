@@ -17,5 +17,6 @@ mod offline;
 mod recording;
 mod replay;
 mod rig;
+mod shadow;
 mod standard;
 mod storing;

@@ -7,7 +7,7 @@ export const HOOKS = {
   'on-join': 'actions',
   'describe-room': 'json',
   'on-leave': 'actions',
-  'before-produce': 'amendable decision',
+  'before-produce': 'decision',
   'before-consume': 'decision',
   'on-new-producer': 'actions',
   'on-first-rtp': 'actions',

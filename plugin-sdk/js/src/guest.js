@@ -5,16 +5,28 @@ import { Refusal, refuse } from './answers.js';
 import { HOOKS, camel } from './contract.js';
 import { log, number, settings, text, whole } from './host.js';
 
-/** Fields that carry JSON as text. */
-const JSON_TEXTS = new Set(['claims', 'payload']);
+const parse = (json) => (json === '{}' ? {} : JSON.parse(json));
 
-/** From the contract's types: big integers to numbers, JSON texts to what they say. */
-function lift(value, name) {
-  if (typeof value === 'bigint') return number(name, value);
-  if (typeof value === 'string') return JSON_TEXTS.has(name) ? JSON.parse(value) : value;
-  if (Array.isArray(value)) return value.map((item) => lift(item));
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, lift(item, key)]));
+function liftParticipant(participant) {
+  const { user } = participant;
+  user.id = number('a user\'s id', user.id);
+  user.claims = parse(user.claims);
+}
+
+/**
+ * From the contract's types: big integers to numbers, JSON texts to what they say. In place
+ * and field by field, for the engine interprets; a test holds the fields to the contract.
+ */
+function lift(call) {
+  call.at = number('at', call.at);
+  if (call.participant) liftParticipant(call.participant);
+  if (call.target) liftParticipant(call.target);
+  if (call.owner !== undefined) call.owner = number('owner', call.owner);
+  if (call.due !== undefined) call.due = number('due', call.due);
+  if (call.firstRtpAt !== undefined) call.firstRtpAt = number('firstRtpAt', call.firstRtpAt);
+  if (call.payload !== undefined) call.payload = parse(call.payload);
+  for (const speaker of call.speakers ?? []) speaker.userId = number('userId', speaker.userId);
+  return call;
 }
 
 function target(given) {
@@ -64,17 +76,19 @@ function amendment({ muted = false, priority, attach } = {}) {
 
 function decision(given) {
   if (given?.refuse) return { verdict: refusal(given.refuse), actions: actions(given.actions) };
-  if (given?.allow) return { verdict: { tag: 'allow' }, actions: actions(given.actions) };
-  throw new TypeError('return allow() or refuse(code, message)');
+  if (!given?.allow) throw new TypeError('return allow() or refuse(code, message)');
+  const { amend } = given.allow;
+  return {
+    verdict: { tag: 'allow' },
+    // Read by `before-produce` alone.
+    amendment: amend === undefined ? undefined : amendment(amend),
+    actions: actions(given.actions),
+  };
 }
 
 /** What each kind of hook returns, to the contract's types. */
 const LOWER = {
   decision,
-  'amendable decision': (given) => {
-    const amend = given?.allow?.amend;
-    return { ...decision(given), amendment: amend === undefined ? undefined : amendment(amend) };
-  },
   actions,
   json: (given) => (given === undefined ? undefined : text('the description', given)),
   nothing: () => undefined,
@@ -86,14 +100,13 @@ const LOWER = {
   },
 };
 
-const MAY_REFUSE = new Set(['decision', 'amendable decision', 'reply']);
+const MAY_REFUSE = new Set(['decision', 'reply']);
 
-function run(hook, plugin, call) {
-  const kind = HOOKS[hook];
+function run(name, kind, plugin, call) {
   try {
     let answer;
     try {
-      answer = plugin[camel(hook)](lift(call));
+      answer = plugin[name](lift(call));
     } catch (error) {
       if (!(error instanceof Refusal && MAY_REFUSE.has(kind))) throw error;
       answer = refuse(error.code, error.message, error.details);
@@ -102,7 +115,7 @@ function run(hook, plugin, call) {
     return LOWER[kind](answer);
   } catch (error) {
     // The engine ends with a trap that has no words of its own.
-    log.error(`${camel(hook)} threw ${error?.stack?.includes(error) ? '' : `${error}\n`}${error?.stack ?? ''}`);
+    log.error(`${name} threw ${error?.stack?.includes(error) ? '' : `${error}\n`}${error?.stack ?? ''}`);
     throw error;
   }
 }
@@ -143,9 +156,9 @@ export function guest(start, listed) {
       }
     },
   };
-  const hooks = listed.map((hook) => [
-    camel(hook),
-    { [camel(hook)]: (call) => run(hook, plugin, call) },
-  ]);
+  const hooks = listed.map((hook) => {
+    const [name, kind] = [camel(hook), HOOKS[hook]];
+    return [name, { [name]: (call) => run(name, kind, plugin, call) }];
+  });
   return { lifecycle, ...Object.fromEntries(hooks) };
 }

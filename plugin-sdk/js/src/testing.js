@@ -67,7 +67,9 @@ export class Stage {
   #call(hook, roomId, fields) {
     const exported = this.#instance[camel(hook)];
     if (!exported) return undefined;
-    const call = { room: this.#room(roomId), at: BigInt(this.now), ...fields };
+    const call = { room: this.#room(roomId), at: BigInt(this.now) };
+    // As for a component, no two fields and no two calls share anything.
+    for (const [name, value] of Object.entries(fields)) call[name] = structuredClone(value);
     const answer = this.#within(roomId, this.now, () => exported[camel(hook)](call));
     const actions = Array.isArray(answer) ? answer : (answer?.actions ?? []);
     for (const { tag } of actions) this.#require(ACTIONS[tag], `the action ${camel(tag)}`);

@@ -102,6 +102,12 @@ test('a command is told whom it is about, and answers with data and actions', ()
   assert.deepEqual(refusal?.details, [{ field: 'text', problem: 'is missing' }]);
 });
 
+test('a command may be about its sender', () => {
+  const on = stage();
+  const joined = on.join('lobby', user);
+  assert.equal(on.command(joined, 'project:say', { text: 'me', userId: 7 }).data.to, 7);
+});
+
 test('an amendment is what the plugin says', () => {
   const on = stage({ greeting: 'Ahoy' });
   const { amendment } = on.produce(on.join('lobby', user));

@@ -63,6 +63,14 @@ const doorsKey = (roomId) => kv.roomKey('doors', roomId);
  * @param {number} userId
  */
 const voiceKey = (roomId, userId) => kv.roomKey('voice', roomId, userId);
+/**
+ * A producer that began muted, and is unmuted by its id.
+ * @param {string} roomId
+ * @param {number} userId
+ * @param {string} [producerId]
+ */
+const mutedKey = (roomId, userId, producerId = '') =>
+  kv.roomKey('muted', roomId, `${userId}/${producerId}`);
 
 /**
  * @param {User} user
@@ -125,6 +133,16 @@ function checkPlace(rule, { room, participant, at }) {
   throw new Refusal('WAITING', `The room is full; you are number ${position} in line`, details);
 }
 
+/**
+ * Of what is left over, as much as one call may change beside places.
+ * @param {Room} room
+ */
+function forgetVoices(room) {
+  for (const kind of ['voice', 'muted']) {
+    for (const key of kv.list(kv.roomKey(kind, room.id), { limit: 50 })) kv.delete(key);
+  }
+}
+
 export default definePlugin((settings) => {
   const config = configuration(settings);
   /** @param {User} user */
@@ -166,12 +184,21 @@ export default definePlugin((settings) => {
     return done(state, [emitToRoom('doors:changed', state)]);
   };
 
+  /**
+   * @param {Rule | undefined} rule
+   * @param {User} user
+   */
+  const needsVoice = (rule, user) => !!rule && !isStaff(user) && hasAny(user, rule.muted);
+
   /** @param {CommandCall} call */
   const unmuteUser = (call) => {
     const { userId } = readPayload(call, { userId: fields.integer({ min: 0 }) });
     if (!call.target) return refuse('NOT_IN_ROOM', 'This user is not in the room');
     kv.set(voiceKey(call.room.id, userId), true);
-    return done(undefined, [unmute({ user: userId })]);
+    const prefix = mutedKey(call.room.id, userId);
+    const begun = kv.list(prefix);
+    for (const key of begun) kv.delete(key);
+    return done(undefined, begun.map((key) => unmute({ producer: key.slice(prefix.length) })));
   };
 
   return {
@@ -189,6 +216,11 @@ export default definePlugin((settings) => {
       checkClaims(rule, user);
       checkPlace(rule, call);
       return allow();
+    },
+
+    onRoomOpened({ room }) {
+      // A server that was killed has closed no room.
+      forgetVoices(room);
     },
 
     onJoin(call) {
@@ -211,20 +243,31 @@ export default definePlugin((settings) => {
     beforeProduce({ room, participant: { user } }) {
       const rule = ruleFor(config, room.id);
       if (!rule) return allow();
-      const staff = isStaff(user);
-      if (rule.speakers && !staff && !hasAny(user, rule.speakers)) {
+      if (rule.speakers && !isStaff(user) && !hasAny(user, rule.speakers)) {
         metrics.increment('refused_speakers');
         return refuse('NOT_A_SPEAKER', 'You may only listen here', { roles: rule.speakers });
       }
-      const muted = !staff && hasAny(user, rule.muted) && !kv.get(voiceKey(room.id, user.id));
+      const muted = needsVoice(rule, user) && !kv.get(voiceKey(room.id, user.id));
       const badge = rule.badges.find(({ role }) => user.roles.includes(role))?.badge;
       if (!muted && badge === undefined) return allow();
       return allow({ amend: { muted, attach: badge === undefined ? undefined : { badge } } });
     },
 
+    onNewProducer({ room, participant: { user }, producer }) {
+      if (!needsVoice(ruleFor(config, room.id), user)) return [];
+      // Staff may have let them speak since `beforeProduce`.
+      if (kv.get(voiceKey(room.id, user.id))) return [unmute({ producer: producer.id })];
+      kv.set(mutedKey(room.id, user.id, producer.id), producer.source);
+      return [];
+    },
+
+    onProducerClosed({ room, participant: { user }, producer }) {
+      kv.delete(mutedKey(room.id, user.id, producer.id));
+    },
+
     onRoomClosed({ room }) {
       places.clear(room.id);
-      for (const key of kv.list(kv.roomKey('voice', room.id), { limit: 100 })) kv.delete(key);
+      forgetVoices(room);
     },
 
     onCommand(call) {

@@ -126,16 +126,29 @@ test('guests begin muted, with their badge, until staff lets them speak', () => 
   const on = stage({ muted: ['guest'], badges: [{ role: 'guest', badge: 'new' }] });
   const staff = on.join('club-1', owner);
   const visitor = on.join('club-1', guest(2));
-  assert.deepEqual(on.produce(visitor).amendment, { muted: true, attach: { badge: 'new' } });
+  const [mic, music] = [on.produce(visitor), on.produce(visitor, 'music')];
+  assert.deepEqual(mic.amendment, { muted: true, attach: { badge: 'new' } });
+  on.closeProducer(music);
   assert.equal(on.command(visitor, 'doors:unmute', { userId: 2 }).refusal?.code, 'STAFF_ONLY');
   const { actions } = on.command(staff, 'doors:unmute', { userId: 2 });
-  assert.deepEqual(actions, [{ unmute: { user: 2 } }]);
-  assert.deepEqual(on.produce(visitor).amendment, { muted: false, attach: { badge: 'new' } });
+  assert.deepEqual(actions, [{ unmute: { producer: mic.producer?.id } }]);
+  const again = on.produce(visitor);
+  assert.deepEqual(again.amendment, { muted: false, attach: { badge: 'new' } });
+  assert.deepEqual(again.actions, [{ unmute: { producer: again.producer?.id } }]);
   assert.equal(on.produce(staff).amendment, undefined);
   assert.equal(on.command(staff, 'doors:unmute', { userId: 9 }).refusal?.code, 'NOT_IN_ROOM');
   on.leave(visitor);
   on.leave(staff);
   assert.deepEqual(on.stored, {});
+});
+
+test('who was let speak is not after a server was killed and the room begins anew', () => {
+  const on = stage({ muted: ['guest'] });
+  const staff = on.join('club-1', owner);
+  on.join('club-1', guest(2));
+  on.command(staff, 'doors:unmute', { userId: 2 });
+  on.restartServer();
+  assert.deepEqual(on.produce(on.join('club-1', guest(2))).amendment, { muted: true });
 });
 
 test('staff opens and closes the doors, also over a restart, and returns to the rule', () => {

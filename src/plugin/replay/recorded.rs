@@ -13,7 +13,7 @@ use super::{
     report::{Gaps, Side},
 };
 use crate::{
-    model::{Hook, UnixMs},
+    model::UnixMs,
     plugin::{
         call::Input,
         record::{CallLine, ImportCall, InstanceLine, Line, Outcome},
@@ -277,14 +277,4 @@ impl Reader {
 pub(super) fn timers(imports: Vec<ImportCall>) -> Vec<ImportCall> {
     let is_timer = |call: &ImportCall| call.function.starts_with("timers.");
     imports.into_iter().filter(is_timer).collect()
-}
-
-/// What the server takes for the answer of a hook that a component does not have.
-pub(super) fn without(hook: Hook) -> Outcome {
-    match hook {
-        Hook::DescribeRoom => Outcome::Shown(None),
-        Hook::OnCommand => Outcome::Failed("invalid: the hook is not exported".to_owned()),
-        hook if hook.decides() => Outcome::Allow,
-        _ => Outcome::Noted,
-    }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use voice_room::{
     config::PluginConfig,
-    model::Hook,
+    model::{Hook, UnixMs},
     plugin::{Called, Fact, Input, Offline, OfflineOptions, Outcome},
 };
 
@@ -121,6 +121,29 @@ async fn calls_are_traced_and_counted_and_find_the_keys_that_were_planted() {
     let again = plugin.call(&ask("fixture:calls", &json!({}))).await;
     assert!(counted.instructions.is_some_and(|number| number > 100));
     assert!(again.instructions.is_some_and(|number| number > 100));
+}
+
+#[tokio::test]
+async fn timers_are_due_by_a_clock_of_ones_own() {
+    let mut plugin = offline(&fixture(&json!({})), OfflineOptions::default()).await;
+    let mut set = command(
+        "a",
+        7,
+        "fixture:timer-set",
+        &json!({ "key": "k", "afterMs": 50, "everyMs": 100 }),
+    );
+    set.at = UnixMs(1000);
+    plugin.call(&Input::Command(set)).await;
+    assert_eq!(plugin.next_due(), Some(UnixMs(1050)));
+    assert!(plugin.due_timer(UnixMs(1049)).is_none());
+
+    let input = plugin.due_timer(UnixMs(1060)).unwrap();
+    let Input::Fact(Fact::Timer { key, due, at, .. }) = &input else {
+        panic!("{input:?}")
+    };
+    assert_eq!((key.as_str(), *due, *at), ("k", UnixMs(1050), UnixMs(1060)));
+    assert_eq!(plugin.call(&input).await.outcome, Outcome::Noted);
+    assert_eq!(plugin.next_due(), Some(UnixMs(1150)));
 }
 
 #[tokio::test]
