@@ -1,7 +1,7 @@
 //! From a project's folder to its component, by the project's own tools.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -38,12 +38,21 @@ pub enum BuildError {
     /// Cargo speaks of the project in a way that is not understood.
     #[error("cargo metadata is not as expected: {0}")]
     Metadata(String),
+    /// The manifest cannot be placed beside the component.
+    #[error("the manifest cannot be copied to {}: {error}", path.display())]
+    NoPlace {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// It was not built before, or elsewhere.
     #[error("there is no component {}: build the project, or name the file with --component", .0.display())]
     NoComponent(PathBuf),
 }
 
-/// Builds a project, unless it is to be taken as it is. Returns the component's path.
+/// Builds a project, unless it is to be taken as it is, and places its manifest beside the
+/// component. Returns the component's path.
 ///
 /// # Errors
 ///
@@ -55,6 +64,7 @@ pub(super) fn component(folder: &Path, name: &str, build: bool) -> Result<PathBu
         if build {
             let arguments = ["build", "--release", "--target", TARGET];
             run(folder, "cargo", &arguments)?;
+            place_manifest(folder, &found)?;
         }
         found
     } else if npm.is_file() {
@@ -72,6 +82,15 @@ pub(super) fn component(folder: &Path, name: &str, build: bool) -> Result<PathBu
         Ok(component)
     } else {
         Err(BuildError::NoComponent(component))
+    }
+}
+
+/// Where `check`, `bench` and servers look for it. The tools for JavaScript do the same.
+fn place_manifest(folder: &Path, component: &Path) -> Result<(), BuildError> {
+    let path = component.with_extension("toml");
+    match fs::copy(folder.join("plugin.toml"), &path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(BuildError::NoPlace { path, error }),
     }
 }
 

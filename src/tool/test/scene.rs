@@ -525,3 +525,6 @@ fn listed(names: &[&str]) -> String {
         names => names.join(", "),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,8 @@ fn a_new_project_builds_and_passes_all_its_tests_at_once() {
     assert_eq!(tested["passed"], true);
     assert_eq!(tested["scenarios"][1]["file"], "the-word.toml");
     assert_eq!(tested["scenarios"][1]["steps"], 11);
+    let component = Path::new(tested["component"].as_str().unwrap());
+    assert!(component.is_file() && component.with_extension("toml").is_file());
 
     // Made again, it would lose what has been written since.
     let again = plugin(["new", "quiet-hours", "--path", path]).exits_with(1);
