@@ -81,11 +81,10 @@ const BENCH_HELP: &str = "\
 Examples:
   voice-room plugin bench target/plugins/seats.wasm
   voice-room plugin bench quiet_hours.wasm --settings '{\"from\":22}' --calls 100000 --json
-  voice-room plugin bench quiet_hours.wasm --settings @settings.json
+  voice-room plugin bench seats.wasm --roles moderator --payload '{\"seatIndex\":0}'
 
 Every hook that the component exports is called, in the order of a room's life: somebody
-enters, is shown the room, speaks, is heard, leaves. Commands are sent the room's id and
-nothing else. The answers are counted beside the times, so that you know what was measured.
+enters, is shown the room, speaks, is heard, leaves. The answers are counted beside the times, so that you know what was measured.
 Times are of the call alone, in a process that does nothing else.";
 
 const CHECK_HELP: &str = "\
@@ -242,8 +241,16 @@ pub struct BenchOptions {
     pub calls: u32,
 
     /// The plugin's settings: a JSON object, or @FILE with one
-    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = settings)]
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
     pub settings: Value,
+
+    /// Roles of the user who enters and speaks, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub roles: Vec<String>,
+
+    /// What commands are sent besides the room's id: a JSON object, or @FILE with one
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
+    pub payload: Value,
 
     /// Print one JSON document
     #[arg(long)]
@@ -340,7 +347,7 @@ fn grants(text: &str) -> Result<Grants, String> {
     })
 }
 
-fn settings(text: &str) -> Result<Value, String> {
+fn object(text: &str) -> Result<Value, String> {
     let read;
     let json = match text.strip_prefix('@') {
         Some(file) => {
@@ -351,7 +358,7 @@ fn settings(text: &str) -> Result<Value, String> {
     };
     match serde_json::from_str(json) {
         Ok(Value::Object(object)) => Ok(Value::Object(object)),
-        Ok(_) => Err("settings are a JSON object".to_owned()),
+        Ok(_) => Err("not a JSON object".to_owned()),
         Err(error) => Err(format!("not JSON: {error}")),
     }
 }
@@ -374,10 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_a_json_object_or_a_file_with_one() {
-        assert_eq!(settings("{\"a\":1}"), Ok(serde_json::json!({ "a": 1 })));
-        assert!(settings("[1]").unwrap_err().contains("object"));
-        assert!(settings("{a}").unwrap_err().contains("not JSON"));
+    fn objects_are_json_or_a_file_with_it() {
+        assert_eq!(object("{\"a\":1}"), Ok(serde_json::json!({ "a": 1 })));
+        assert!(object("[1]").unwrap_err().contains("object"));
+        assert!(object("{a}").unwrap_err().contains("not JSON"));
         assert!(
             settings("@no/such/file")
                 .unwrap_err()
@@ -386,7 +393,7 @@ mod tests {
 
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "{\"b\":2}").unwrap();
-        let read = settings(&format!("@{}", file.path().display()));
+        let read = object(&format!("@{}", file.path().display()));
         assert_eq!(read, Ok(serde_json::json!({ "b": 2 })));
     }
 

@@ -5,6 +5,7 @@ mod life;
 use std::{
     collections::BTreeMap,
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use crate::{
     model::Hook,
     plugin::{Called, Input, LoadError, Offline, OfflineOptions, Outcome},
 };
-use life::Life;
+use life::{Cast, Life};
 
 /// Lives before those that count: at least so many, at most a tenth of those.
 const WARM_UP: u32 = 200;
@@ -147,15 +148,19 @@ pub(super) async fn component(options: &BenchOptions) -> Result<Report, BenchErr
     }
     let (mut offline, _) = loaded(&config, cache.path()).await?;
 
+    let cast = Cast {
+        roles: options.roles.clone(),
+        payload: options.payload.clone(),
+    };
     let warm_up = WARM_UP.max(options.calls / 10);
-    live(&mut offline, 0..warm_up).await;
+    live(&mut offline, &cast, 0..warm_up).await;
     let end = warm_up.saturating_add(options.calls);
-    let measured = live(&mut offline, warm_up..end).await;
+    let measured = live(&mut offline, &cast, warm_up..end).await;
     let memory_bytes = offline.memory_bytes();
     let started = starts(&mut offline).await?;
     let fresh_until = warm_up.saturating_add(options.calls.min(FRESH));
-    let fresh = live_fresh(&mut offline, warm_up..fresh_until).await?;
-    let counted = instructions(&config).await?;
+    let fresh = live_fresh(&mut offline, &cast, warm_up..fresh_until).await?;
+    let counted = instructions(&config, &cast).await?;
 
     let figures = measured.into_iter().map(|(kind, sample)| {
         let instructions = counted.get(&kind).map(|sample| &sample.instructions);
@@ -202,17 +207,18 @@ async fn load(config: &PluginConfig, options: OfflineOptions) -> Result<Offline,
 }
 
 /// The calls of these lives, as far as the component has the hooks.
-fn calls(offline: &Offline, lives: std::ops::Range<u32>) -> impl Iterator<Item = Input> + use<> {
+fn calls(offline: &Offline, cast: &Cast, lives: Range<u32>) -> impl Iterator<Item = Input> + use<> {
     let (hooks, commands) = (offline.hooks(), offline.commands().to_vec());
+    let cast = cast.clone();
     let calls = lives
-        .filter_map(|number| Life::new(number.into()))
+        .filter_map(move |number| Life::new(number.into(), &cast))
         .flat_map(move |life| life.calls(&commands));
     calls.filter(move |call| hooks.contains(&call.hook()))
 }
 
-async fn live(offline: &mut Offline, lives: std::ops::Range<u32>) -> Samples {
+async fn live(offline: &mut Offline, cast: &Cast, lives: Range<u32>) -> Samples {
     let mut samples = Samples::new();
-    for call in calls(offline, lives) {
+    for call in calls(offline, cast, lives) {
         let called = offline.call(&call).await;
         let sample = samples.entry(kind(&call)).or_default();
         sample.note(&called, called.took);
@@ -222,10 +228,11 @@ async fn live(offline: &mut Offline, lives: std::ops::Range<u32>) -> Samples {
 
 async fn live_fresh(
     offline: &mut Offline,
-    lives: std::ops::Range<u32>,
+    cast: &Cast,
+    lives: Range<u32>,
 ) -> Result<Samples, LoadError> {
     let mut samples = Samples::new();
-    for call in calls(offline, lives) {
+    for call in calls(offline, cast, lives) {
         let began = Instant::now();
         replace(offline).await?;
         let started = began.elapsed();
@@ -237,13 +244,13 @@ async fn live_fresh(
 }
 
 /// Counting slows the calls down: a run of its own.
-async fn instructions(config: &PluginConfig) -> Result<Samples, LoadError> {
+async fn instructions(config: &PluginConfig, cast: &Cast) -> Result<Samples, LoadError> {
     let options = OfflineOptions {
         count_instructions: true,
         ..OfflineOptions::default()
     };
     let mut offline = load(config, options).await?;
-    Ok(live(&mut offline, 0..COUNTED).await)
+    Ok(live(&mut offline, cast, 0..COUNTED).await)
 }
 
 /// The median time that a new instance takes, in microseconds.

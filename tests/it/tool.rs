@@ -103,7 +103,7 @@ fn wrong_usage_is_told_on_standard_error_with_code_2() {
     let done = plugin(["bench", "x.wasm", "--settings", "[1]"]).exits_with(2);
     assert_eq!(done.out(), "");
     assert!(
-        done.problem().contains("a JSON object"),
+        done.problem().contains("not a JSON object"),
         "{}",
         done.problem()
     );

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
@@ -29,20 +29,36 @@ pub(super) struct Life {
     producer: ProducerView,
     /// Counts from the first life.
     number: u64,
+    /// Of commands.
+    payload: String,
+}
+
+/// What is the same in all lives.
+#[derive(Clone)]
+pub(super) struct Cast {
+    /// Of whoever speaks.
+    pub(super) roles: Vec<String>,
+    /// Of commands: a JSON object, to which the room's id is added.
+    pub(super) payload: Value,
 }
 
 impl Life {
     /// The one of this number; `None` never.
-    pub(super) fn new(number: u64) -> Option<Self> {
+    pub(super) fn new(number: u64, cast: &Cast) -> Option<Self> {
         let own = number % LIVES;
         let room = RoomView {
             id: RoomId::new(&format!("room-{own}"))?,
             participants: 1,
         };
+        let mut payload = cast.payload.clone();
+        if let Some(fields) = payload.as_object_mut() {
+            fields.insert("roomId".to_owned(), json!(room.id));
+        }
         Some(Self {
             room,
-            speaker: participant(2 * own + 1),
-            listener: participant(2 * own + 2),
+            payload: payload.to_string(),
+            speaker: participant(2 * own + 1, &cast.roles),
+            listener: participant(2 * own + 2, &[]),
             producer: ProducerView {
                 id: ProducerId(id(3, own)),
                 source: Source::Mic,
@@ -80,7 +96,7 @@ impl Life {
                 room: two.clone(),
                 participant: speaker(),
                 command: command.clone(),
-                payload: json!({ "roomId": two.id }).to_string(),
+                payload: self.payload.clone(),
                 target: None,
                 at: at(1),
             })
@@ -178,14 +194,14 @@ impl Life {
     }
 }
 
-fn participant(number: u64) -> ParticipantView {
+fn participant(number: u64, roles: &[String]) -> ParticipantView {
     ParticipantView {
         id: ParticipantId(id(1, number)),
         user: Arc::new(User {
             id: UserId(number),
             name: Some(format!("User {number}")),
             avatar: None,
-            roles: Vec::new(),
+            roles: roles.to_vec(),
             claims: "{}".to_owned(),
         }),
         connections: 1,
@@ -204,13 +220,25 @@ mod tests {
 
     #[test]
     fn a_life_calls_every_hook_once_and_in_order_of_time() {
-        let calls = Life::new(7).unwrap().calls(&["seat:take".to_owned()]);
+        let cast = Cast {
+            roles: vec!["host".to_owned()],
+            payload: json!({ "seatIndex": 1 }),
+        };
+        let life = |number| Life::new(number, &cast).unwrap();
+        let calls = life(7).calls(&["seat:take".to_owned()]);
         for hook in Hook::ALL.iter().filter(|hook| **hook != Hook::Init) {
             let count = calls.iter().filter(|call| call.hook() == *hook).count();
             assert_eq!(count, 1, "{hook}");
         }
         assert!(calls.is_sorted_by_key(Input::at));
-        let next = Life::new(8).unwrap().calls(&[]);
+        let command = calls.iter().find_map(|call| match call {
+            Input::Command(call) => Some(call),
+            _ => None,
+        });
+        let command = command.unwrap();
+        assert_eq!(command.payload, r#"{"roomId":"room-7","seatIndex":1}"#);
+        assert_eq!(command.participant.user.roles, ["host"]);
+        let next = life(8).calls(&[]);
         assert!(next.first().unwrap().at() > calls.last().unwrap().at());
     }
 }

@@ -45,11 +45,16 @@ fn every_hook_has_its_figures() {
         assert!(figure("p99_us") <= figure("max_us"), "{hook}");
         assert!(figure("fresh_p50_us") <= figure("fresh_p99_us"), "{hook}");
     }
-    let commands = hooks.iter().filter(|hook| hook["hook"] == "on-command");
-    assert!(
-        commands.clone().any(|hook| hook["command"] == "seat:take"),
-        "{bench}"
-    );
+}
+
+#[test]
+fn commands_are_sent_by_whom_and_with_what_one_says() {
+    let seats = built("plugins/seats.wasm");
+    let more = ["--roles", "moderator", "--payload", "{\"seatIndex\":1}"];
+    let bench = bench(&seats, &more);
+    let hooks = bench["hooks"].as_array().unwrap();
+    let lock = hooks.iter().find(|hook| hook["command"] == "seat:lock");
+    assert_eq!(lock.unwrap()["answers"]["reply"], 20, "{bench}");
 }
 
 #[test]
