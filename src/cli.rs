@@ -38,7 +38,7 @@ Examples, from an idea to a running server:
   voice-room plugin bench quiet-hours/target/wasm32-wasip2/release/quiet_hours.wasm
   voice-room plugin reload quiet-hours
 
-With --json, each prints one JSON document on standard output.
+With --json, all but new print one JSON document on standard output.
 
 Exit codes: 0 fine, 1 it failed or differs, 2 wrong usage.";
 

@@ -386,7 +386,7 @@ mod tests {
         assert!(object("[1]").unwrap_err().contains("object"));
         assert!(object("{a}").unwrap_err().contains("not JSON"));
         assert!(
-            settings("@no/such/file")
+            object("@no/such/file")
                 .unwrap_err()
                 .contains("no/such/file")
         );

@@ -57,22 +57,22 @@ pub enum BuildError {
 /// # Errors
 ///
 /// If a tool fails, with all that it said, or if there is no component in the end.
-pub(super) fn component(folder: &Path, name: &str, build: bool) -> Result<PathBuf, BuildError> {
+pub(super) fn component(folder: &Path, name: &str, anew: bool) -> Result<PathBuf, BuildError> {
     let (cargo, npm) = (folder.join("Cargo.toml"), folder.join("package.json"));
     let component = if cargo.is_file() {
         let found = rust_component(&cargo)?;
-        if build {
+        if anew {
             let arguments = ["build", "--release", "--target", TARGET];
-            run(folder, "cargo", &arguments)?;
+            build(folder, "cargo", &arguments)?;
             place_manifest(folder, &found)?;
         }
         found
     } else if npm.is_file() {
-        if build {
+        if anew {
             if !folder.join("node_modules").is_dir() {
-                run(folder, "npm", &["install", "--no-audit", "--no-fund"])?;
+                build(folder, "npm", &["install", "--no-audit", "--no-fund"])?;
             }
-            run(folder, "npm", &["run", "build"])?;
+            build(folder, "npm", &["run", "build"])?;
         }
         folder.join("dist").join(format!("{name}.wasm"))
     } else {
@@ -132,6 +132,12 @@ fn rust_component(manifest: &Path) -> Result<PathBuf, BuildError> {
     let file = format!("{}.wasm", library.name.replace('-', "_"));
     let folder = metadata.target_directory.join(TARGET).join("release");
     Ok(folder.join(file))
+}
+
+/// Runs a program that may take minutes, and says so.
+fn build(folder: &Path, program: &'static str, arguments: &[&str]) -> Result<(), BuildError> {
+    eprintln!("{}: {program} {}", folder.display(), arguments.join(" "));
+    run(folder, program, arguments).map(drop)
 }
 
 /// Runs a program in the folder; what it says is shown if it fails, and else its standard
