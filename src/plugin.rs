@@ -15,17 +15,23 @@
 //! Only this module knows wasmtime. `call` is what goes in and out, `lane` the order of
 //! calls, `instance` one call, `host` what a guest can reach, `lift` the checks of what it
 //! returns, `limits` the numbers.
+//!
+//! `observe` hands calls to the `recorder` and to a `shadow`; `offline` runs a plugin without
+//! a server, and `replay` recorded calls through another version.
 
 mod breaker;
 mod call;
+mod compat;
 mod engine;
 mod host;
+mod inspect;
 mod instance;
 mod lane;
 mod lift;
 mod limits;
 mod load;
 mod lower;
+mod manifest;
 mod meters;
 mod observe;
 mod offline;
@@ -57,6 +63,8 @@ pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
     ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
+pub use inspect::{Import, Inspection, inspect};
+pub use manifest::Manifest;
 pub use place::{PluginStatus, Stored};
 pub use swap::{Reloaded, SwapError};
 

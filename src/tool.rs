@@ -4,6 +4,7 @@
 //! | command | does |
 //! |---|---|
 //! | `new` | writes a project from a template, with the SDK in it |
+//! | `check` | shows what a component can touch |
 //! | `test` | builds a project and runs its scenarios |
 //! | `bench` | measures each hook |
 //! | `replay` | runs recorded calls through another version |
@@ -13,6 +14,7 @@
 //! second way to call one. What is for people or programs to read is returned, not printed.
 
 mod bench;
+mod check;
 mod component;
 mod new;
 mod remote;
@@ -22,7 +24,7 @@ mod test;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::PluginCommand;
+use crate::{cli::PluginCommand, plugin::LoadError};
 
 /// What a command has come to.
 #[derive(Debug)]
@@ -39,6 +41,9 @@ pub enum ToolError {
     /// `bench`.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
+    /// `check`.
+    #[error(transparent)]
+    Check(#[from] LoadError),
     /// `new`.
     #[error(transparent)]
     New(#[from] new::NewError),
@@ -70,12 +75,12 @@ impl ToolError {
 pub async fn run(command: &PluginCommand) -> Result<Report, ToolError> {
     Ok(match command {
         PluginCommand::New(options) => new::project(options)?,
+        PluginCommand::Check(options) => check::component(options)?,
         PluginCommand::Test(options) => test::project(options).await?,
         PluginCommand::Bench(options) => bench::component(options).await?,
         PluginCommand::Replay(options) => replay::recording(options).await?,
         PluginCommand::List(options) => remote::list(options).await?,
         PluginCommand::Reload(options) => remote::reload(options).await?,
-        _ => Report::fine(String::new()),
     })
 }
 

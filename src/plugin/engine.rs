@@ -8,7 +8,7 @@ use std::{
 };
 
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy,
+    Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy, OptLevel,
     PoolingAllocationConfig, component::Linker,
 };
 
@@ -40,6 +40,14 @@ impl Engine {
     /// what lies there is trusted, so it must belong to the server.
     pub(super) fn new(instances: usize, cache_dir: &Path) -> wasmtime::Result<Self> {
         Self::from_config(&config(instances, Some(cache_dir))?)
+    }
+
+    /// For looking at components, which will not run: compiles in a fraction of the time, and
+    /// keeps nothing.
+    pub(super) fn for_inspection() -> wasmtime::Result<Self> {
+        let mut config = config(1, None)?;
+        config.cranelift_opt_level(OptLevel::None);
+        Self::from_config(&config)
     }
 
     /// For tools, which have time, and perhaps no place for compiled code.

@@ -16,14 +16,15 @@ use wasmtime::{
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    limits,
+    compat, limits,
+    manifest::{self, Granted},
     meters::Meters,
     throttle::Throttle,
-    trace::{HasTraced, Trace, Traced},
+    trace::{HasTraced, Trace, traced},
     wasi::{self, Printed},
 };
 use crate::{
-    config::PluginConfig,
+    config::{Capability, PluginConfig},
     model::{RoomId, UnixMs},
     store::{self, IncrementError, KeyError, PublishError, Space, Staged, TimerError},
 };
@@ -52,6 +53,8 @@ use wit::voice_room::plugin::{events, key_value, log, metrics, settings, timers,
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) name: Arc<str>,
+    /// What it may do.
+    pub(super) granted: Arc<Granted>,
     /// The settings as JSON text.
     pub(super) settings: String,
     pub(super) space: Arc<Space>,
@@ -68,12 +71,14 @@ impl Identity {
     /// Of the version that this configuration describes.
     pub(super) fn new(
         config: &PluginConfig,
+        granted: Granted,
         space: Arc<Space>,
         meters: Arc<Meters>,
         complaints: Arc<Throttle>,
     ) -> Self {
         Self {
             name: config.name.as_str().into(),
+            granted: Arc::new(granted),
             settings: match &config.settings {
                 Value::Null => "{}".to_owned(),
                 settings => settings.to_string(),
@@ -87,6 +92,25 @@ impl Identity {
             meters,
             complaints,
             lines: Arc::new(Throttle::new(limits::LINES)),
+        }
+    }
+
+    /// Counts what the plugin has asked for in vain and, at a bounded rate, says why.
+    pub(super) fn withhold(
+        &self,
+        capability: Capability,
+        count: u64,
+        why: impl FnOnce() -> String,
+    ) {
+        self.meters.not_granted(capability, count);
+        if self.complaints.allow() {
+            let (plugin, capability, why) = (&*self.name, capability.name(), why());
+            tracing::warn!(
+                plugin,
+                capability,
+                why,
+                "a plugin asks for what it is not granted: dropped"
+            );
         }
     }
 }
@@ -221,7 +245,8 @@ impl WasiView for State {
 
 /// Makes everything that a guest may import available to it.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::Plugin::add_to_linker::<State, HasTraced>(linker, |state| Traced(state))?;
+    wit::Plugin::add_to_linker::<State, HasTraced>(linker, traced)?;
+    compat::link(linker)?;
     wasi::link(linker)
 }
 
@@ -390,6 +415,12 @@ impl From<KeyError> for key_value::Error {
 impl events::Host for State {
     fn publish(&mut self, topic: String, payload: String) -> Result<(), events::Error> {
         let Self { identity, call, .. } = self;
+        if manifest::is_topic(&topic) && !identity.granted.has_topic(&topic) {
+            identity.withhold(Capability::Publish, 1, || {
+                format!("the topic `{topic}` is not among the `topics` of its manifest")
+            });
+            return Err(events::Error::NotGranted);
+        }
         let room = call.room.as_ref().map_or("", RoomId::as_str);
         Ok(call
             .staged

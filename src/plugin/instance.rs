@@ -13,6 +13,7 @@ use wasmtime::{
 
 use super::{
     call::{Action, Amendment, Fact, Input},
+    compat,
     engine::{Engine, TICK},
     host::{
         Call, Conditions, Identity, State, printable,
@@ -24,6 +25,7 @@ use super::{
     },
     lane::Held,
     lift, limits,
+    load::{PACKAGE, WIT_VERSION},
     lower::{self, IdText},
     meters::Outcome,
     observe::{Asked, Observation, Observer, Watched},
@@ -117,15 +119,22 @@ macro_rules! hooks {
     ($($hook:ident: $name:ident,)*) => {
         /// Where the exports are that the component has.
         struct Found {
-            lifecycle: exports::lifecycle::GuestIndices,
+            lifecycle: Option<exports::lifecycle::GuestIndices>,
             $($hook: Option<exports::$hook::GuestIndices>,)*
+            older: compat::Found,
         }
 
         impl Found {
             fn new(pre: &InstancePre<State>) -> wasmtime::Result<Self> {
+                let lifecycle = if is_exported(pre, "lifecycle") {
+                    Some(exports::lifecycle::GuestIndices::new(pre)?)
+                } else {
+                    None
+                };
                 Ok(Self {
-                    lifecycle: exports::lifecycle::GuestIndices::new(pre)?,
-                    $($hook: if is_exported(pre, Hook::$name) {
+                    lifecycle,
+                    older: compat::Found::new(pre.component())?,
+                    $($hook: if is_exported(pre, Hook::$name.name()) {
                         Some(exports::$hook::GuestIndices::new(pre)?)
                     } else {
                         None
@@ -136,12 +145,13 @@ macro_rules! hooks {
             fn has(&self, hook: Hook) -> bool {
                 match hook {
                     Hook::Init => true,
-                    $(Hook::$name => self.$hook.is_some(),)*
+                    $(Hook::$name => self.$hook.is_some() || self.older.has(hook),)*
                 }
             }
 
             fn load(&self, store: &mut Store<State>, of: &Exports) -> wasmtime::Result<Hooks> {
                 Ok(Hooks {
+                    older: self.older.load(&mut *store, of)?,
                     $($hook: match &self.$hook {
                         Some(found) => Some(found.load(&mut *store, of)?),
                         None => None,
@@ -153,6 +163,7 @@ macro_rules! hooks {
         /// The hooks of one instance.
         struct Hooks {
             $($hook: Option<exports::$hook::Guest>,)*
+            older: compat::Hooks,
         }
     };
 }
@@ -174,13 +185,25 @@ hooks! {
     on_command: OnCommand,
 }
 
-fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
-    let interface = format!(
-        "voice-room:plugin/{}@{}",
-        hook.name(),
-        super::load::WIT_VERSION
-    );
+fn is_exported(pre: &InstancePre<State>, interface: &str) -> bool {
+    let interface = format!("{PACKAGE}{interface}@{WIT_VERSION}");
     pre.component().get_export_index(None, &interface).is_some()
+}
+
+impl Found {
+    /// Initialises an instance. The commands that it registers, or its sentence.
+    async fn init(
+        &self,
+        store: &mut Store<State>,
+        of: &Exports,
+    ) -> wasmtime::Result<Result<Vec<String>, String>> {
+        let Some(lifecycle) = &self.lifecycle else {
+            return self.older.init(store, of).await;
+        };
+        let lifecycle = lifecycle.load(&mut *store, of)?;
+        let registered = lifecycle.call_init(store).await?;
+        Ok(registered.map(|registration| registration.commands))
+    }
 }
 
 /// What identifies a component.
@@ -292,8 +315,7 @@ impl Template {
     async fn start(&self, store: &mut Store<State>) -> Result<(Hooks, Vec<String>), Failure> {
         let made = async {
             let exports = self.pre.instantiate_async(&mut *store).await?;
-            let lifecycle = self.found.lifecycle.load(&mut *store, &exports)?;
-            let registered = lifecycle.call_init(&mut *store).await?;
+            let registered = self.found.init(&mut *store, &exports).await?;
             Ok((registered, self.found.load(&mut *store, &exports)?))
         }
         .await;
@@ -302,7 +324,7 @@ impl Template {
             Err(error) => return Err(failure(store, &error)),
         };
         let commands = match registered {
-            Ok(registration) => registration.commands,
+            Ok(commands) => commands,
             Err(sentence) => {
                 return Err(Failure::Invalid(format!(
                     "init: {}",
@@ -370,6 +392,10 @@ fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
         Some(Trap::Interrupt | Trap::OutOfFuel)
     ) {
         return Failure::TimedOut;
+    }
+    if let Some(unfit) = error.downcast_ref::<compat::Unfit>() {
+        let why = unfit.to_string();
+        return Failure::Invalid(printable(&why, TRAP_TEXT).into_owned());
     }
     let mut text = format!("{error:#}");
     if let Some(printed) = store.data().printed.take() {
@@ -485,6 +511,10 @@ impl Instance {
 
     async fn dispatch(&mut self, input: &Input) -> wasmtime::Result<Option<Raw>> {
         let Self { store, hooks, .. } = self;
+        if let Some(older) = hooks.older.of(input.hook()) {
+            // Boxed, so that the calls of this version do not carry it about.
+            return Box::pin(older.call(store, input)).await.map(Some);
+        }
         match input {
             Input::BeforeJoin(it) => {
                 let who = lower::Present::new(&it.participant);
@@ -660,7 +690,7 @@ impl Hooks {
 }
 
 /// What a guest returned, unchecked.
-enum Raw {
+pub(super) enum Raw {
     Decision(Decision),
     Produce(before_produce::Decision),
     Actions(Vec<wit::voice_room::plugin::types::Action>),
@@ -687,9 +717,10 @@ impl Raw {
                 actions,
             }) => {
                 let amendment = amendment
-                    .map(lift::amendment)
+                    .map(|amendment| lift::amendment(from, amendment))
                     .transpose()
-                    .map_err(invalid)?;
+                    .map_err(invalid)?
+                    .flatten();
                 let verdict = lift::verdict(from, verdict).map(|()| amendment);
                 (Answer::Verdict(verdict), lift::actions(from, actions))
             }

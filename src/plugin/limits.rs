@@ -7,6 +7,22 @@ use crate::store;
 /// Largest component file.
 pub(super) const COMPONENT: u64 = 64 << 20;
 
+/// Code of one function of a component. The largest that compilers make of language engines
+/// are a third of it.
+pub(super) const FUNCTION: u64 = 512 << 10;
+
+/// Code of all functions of a component.
+pub(super) const FUNCTIONS_CODE: u64 = 32 << 20;
+
+/// Functions of a component, in number.
+pub(super) const FUNCTIONS: u64 = 100_000;
+
+/// Largest manifest.
+pub(super) const MANIFEST: u64 = 64 << 10;
+
+/// Topics of one manifest.
+pub(super) const TOPICS: usize = 256;
+
 /// What one call may copy out of the guest, all strings and lists together. Without it, a
 /// list whose million elements are the same megabyte would cost the server a terabyte.
 /// A guest that passes it traps.

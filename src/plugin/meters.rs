@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 
 use super::{breaker::BreakerState, limits};
-use crate::{model::Hook, store::Space};
+use crate::{config::Capability, model::Hook, store::Space};
 
 /// One plugin's metrics, looked up once: counting costs an atomic addition.
 pub(super) struct Meters {
@@ -16,6 +16,7 @@ pub(super) struct Meters {
     pub(super) dropped: Counter,
     /// Actions that were invalid or too many.
     pub(super) actions_dropped: Counter,
+    not_granted: Vec<Counter>,
     /// Log lines that were too many.
     pub(super) log_dropped: Counter,
     /// Jobs that wait.
@@ -78,6 +79,10 @@ impl Meters {
                 .collect(),
             dropped: counter!("voice_room_plugin_facts_dropped_total", "plugin" => name()),
             actions_dropped: counter!("voice_room_plugin_actions_dropped_total", "plugin" => name()),
+            not_granted: Capability::ALL
+                .iter()
+                .map(|capability| not_granted(plugin, *capability))
+                .collect(),
             log_dropped: counter!("voice_room_plugin_log_lines_dropped_total", "plugin" => name()),
             queued: gauge!("voice_room_plugin_queued_calls", "plugin" => name()),
             stored_bytes: gauge!("voice_room_plugin_stored_bytes", "plugin" => name()),
@@ -139,6 +144,13 @@ impl Meters {
         }
     }
 
+    /// Counts actions, amendments and topics that the plugin lacks a grant for.
+    pub(super) fn not_granted(&self, capability: Capability, count: u64) {
+        if let Some(counter) = self.not_granted.get(capability as usize) {
+            counter.increment(count);
+        }
+    }
+
     /// Increments a counter of the plugin's own. Whether it has it.
     pub(super) fn count(&self, name: &str, by: u64) -> bool {
         let mut own = self.own.lock();
@@ -160,6 +172,14 @@ impl Meters {
         own.insert(name.to_owned(), counter);
         true
     }
+}
+
+fn not_granted(plugin: &str, capability: Capability) -> Counter {
+    counter!(
+        "voice_room_plugin_not_granted_total",
+        "plugin" => plugin.to_owned(),
+        "capability" => capability.name()
+    )
 }
 
 impl HookMeters {

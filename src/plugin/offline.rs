@@ -14,7 +14,7 @@ use super::{
     COMPLAINTS, PluginProblem,
     call::{Action, Amendment, Fact, Input, RoomView},
     engine::Engine,
-    host::{Conditions, Identity},
+    host::Conditions,
     instance::{Failure, Instance, Output, Template},
     limits, load,
     meters::Meters,
@@ -22,7 +22,7 @@ use super::{
     throttle::Throttle,
 };
 use crate::{
-    config::PluginConfig,
+    config::{Isolation, PluginConfig},
     model::{Hook, UnixMs},
     store::{Space, Staged},
 };
@@ -60,7 +60,7 @@ pub struct Called {
     pub published: Vec<Published>,
     /// What the guest asked of the server, in order; empty unless traced.
     pub imports: Vec<ImportCall>,
-    /// How long it took.
+    /// How long it took, with the making of its instance where each call has its own.
     pub took: Duration,
     /// How many instructions it took, where they are counted.
     pub instructions: Option<u64>,
@@ -120,11 +120,11 @@ impl Offline {
     /// Calls the hook. What it writes is kept, unless it fails: then an instance takes its
     /// place that remembers nothing.
     pub async fn call(&mut self, input: &Input) -> Called {
+        let input = Arc::new(input.clone());
+        let began = Instant::now();
         let Some(mut instance) = self.running().await else {
             return Called::failed(&Failure::Down);
         };
-        let input = Arc::new(input.clone());
-        let began = Instant::now();
         let limit = self.template.patience(input.hook());
         let result = match tokio::time::timeout(limit, instance.call(&input)).await {
             Ok(result) => result,
@@ -142,8 +142,10 @@ impl Offline {
         };
         self.apply(&input, staged);
         // Before another is made, the failed one is gone: there may be no room for both.
-        self.instance = instance;
-        self.instance = self.running().await;
+        self.instance = instance.filter(|_| self.config.isolation == Isolation::Live);
+        if self.config.isolation == Isolation::Live {
+            self.instance = self.running().await;
+        }
         called
     }
 
@@ -196,7 +198,8 @@ impl Offline {
         let made = self.template.instantiate().await;
         let (instance, commands) =
             made.map_err(|failure| self.config.problem(format!("does not start: {failure}")))?;
-        load::check_commands(&commands, self.template.has(Hook::OnCommand))
+        let granted = &self.template.identity.granted;
+        load::check_commands(&commands, granted, self.template.has(Hook::OnCommand))
             .map_err(|why| self.config.problem(why))?;
         self.commands = commands;
         self.instance = Some(instance);
@@ -275,16 +278,8 @@ pub(super) async fn template(
 ) -> Result<Template, PluginProblem> {
     let meters = Arc::new(Meters::new(&config.name));
     let complaints = Arc::new(Throttle::new(COMPLAINTS));
-    let identity = Arc::new(Identity::new(config, space, meters, complaints));
-    let compiling = tokio::task::spawn_blocking({
-        let (engine, config) = (Arc::clone(engine), config.clone());
-        move || load::template(&engine, &config, identity)
-    });
-    let compiled = match compiling.await {
-        Ok(compiled) => compiled,
-        Err(error) => Err(format!("cannot be compiled: {error}")),
-    };
-    let mut template = compiled.map_err(|why| config.problem(why))?;
+    let prepared = load::prepare(engine, config, space, meters, complaints).await;
+    let mut template = prepared.map_err(|why| config.problem(why))?;
     template.conditions = conditions;
     Ok(template)
 }

@@ -14,7 +14,6 @@ use super::{
     breaker::{Breaker, BreakerState},
     call::{Fact, Input},
     engine::Engine,
-    host::Identity,
     instance::Template,
     lane::{Common, Held, Lane, Told},
     load,
@@ -75,6 +74,8 @@ struct Counts {
 pub struct PluginStatus {
     /// In the configuration.
     pub name: String,
+    /// The plugin's own version, as its manifest says.
+    pub version: String,
     /// The component's content, as `sha256:…`.
     pub component: String,
     /// The version of the contract that the component was built against.
@@ -123,14 +124,7 @@ impl Version {
     ) -> Result<(Arc<Self>, Vec<Held>), String> {
         let (space, meters) = (Arc::clone(&common.space), Arc::clone(&common.meters));
         let complaints = Arc::clone(&common.complaints);
-        let identity = Arc::new(Identity::new(config, space, meters, complaints));
-        let compiling = tokio::task::spawn_blocking({
-            let (engine, config) = (Arc::clone(engine), config.clone());
-            move || load::template(&engine, &config, identity)
-        });
-        let mut template = compiling
-            .await
-            .map_err(|error| format!("cannot be compiled: {error}"))??;
+        let mut template = load::prepare(engine, config, space, meters, complaints).await?;
         template.observer = common.observer(engine, config, &template).await?;
         let template = Arc::new(template);
         let mut held = Vec::new();
@@ -144,7 +138,8 @@ impl Version {
                 .instantiate()
                 .await
                 .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&registered, template.has(Hook::OnCommand))?;
+            let granted = &template.identity.granted;
+            load::check_commands(&registered, granted, template.has(Hook::OnCommand))?;
             commands = Some(registered);
             held.push(match config.isolation {
                 Isolation::Live => Held::Live(instance),
@@ -316,6 +311,7 @@ impl Place {
         let space = &self.common.space;
         PluginStatus {
             name: self.name().to_string(),
+            version: template.identity.granted.manifest.version.clone(),
             component: version.component().to_owned(),
             contract: template.contract.clone(),
             isolation: match version.config.isolation {

@@ -109,12 +109,22 @@ impl Shadow {
             },
             ..config.clone()
         };
-        let template = compile(engine, &config, live).await.map_err(problem)?;
+        let label = format!("{}:shadow", config.name);
+        let meters = Arc::new(Meters::new(&label));
+        let complaints = Arc::new(Throttle::new(COMPLAINTS));
+        let space = Space::copy_of(live);
+        let prepared = load::prepare(engine, &config, space, meters, complaints).await;
+        let mut template = prepared.map_err(problem)?;
+        // So that its lines in the log are known from those of the plugin.
+        let mut identity = Identity::clone(&template.identity);
+        identity.name = label.into();
+        template.identity = Arc::new(identity);
         let (instance, commands) = template
             .instantiate()
             .await
             .map_err(|failure| problem(format!("does not start: {failure}")))?;
-        load::check_commands(&commands, template.has(Hook::OnCommand)).map_err(problem)?;
+        let granted = &template.identity.granted;
+        load::check_commands(&commands, granted, template.has(Hook::OnCommand)).map_err(problem)?;
         let score = Arc::new(Score::new(&config.name, &template.component));
         let (queue, calls) = channel(QUEUE);
         let worker = Worker {
@@ -317,27 +327,4 @@ impl Worker {
         self.instance = None;
         self.score.gap.store(false, Ordering::Relaxed);
     }
-}
-
-/// The second version, on a copy of the keys as they are now.
-async fn compile(
-    engine: &Arc<Engine>,
-    config: &PluginConfig,
-    live: &Arc<Space>,
-) -> Result<Template, String> {
-    let label = format!("{}:shadow", config.name);
-    let meters = Arc::new(Meters::new(&label));
-    let complaints = Arc::new(Throttle::new(COMPLAINTS));
-    let space = Space::copy_of(live);
-    let identity = Identity {
-        name: label.into(),
-        ..Identity::new(config, space, meters, complaints)
-    };
-    let compiling = tokio::task::spawn_blocking({
-        let (engine, config) = (Arc::clone(engine), config.clone());
-        move || load::template(&engine, &config, Arc::new(identity))
-    });
-    compiling
-        .await
-        .map_err(|error| format!("cannot be compiled: {error}"))?
 }

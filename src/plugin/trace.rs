@@ -168,13 +168,18 @@ impl Told for events::Error {
 }
 
 /// The server's side of a guest's imports: the state, and what is asked of it written down.
-pub(super) struct Traced<'a>(pub(super) &'a mut State);
+pub(super) struct Traced<'a>(&'a mut State);
 
 /// Says to a linker that imports are answered by [`Traced`].
 pub(super) struct HasTraced;
 
 impl HasData for HasTraced {
     type Data<'a> = Traced<'a>;
+}
+
+/// The server's side of a guest's imports.
+pub(super) fn traced(state: &mut State) -> Traced<'_> {
+    Traced(state)
 }
 
 impl Traced<'_> {

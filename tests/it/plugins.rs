@@ -10,6 +10,8 @@
 )]
 
 mod calls;
+mod grants;
+mod inspecting;
 mod lanes;
 mod loading;
 mod misbehaving;
@@ -20,3 +22,4 @@ mod rig;
 mod shadow;
 mod standard;
 mod storing;
+mod versions;

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod check;
 mod projects;
 mod remote;
 mod replay;

@@ -215,6 +215,30 @@ async fn instances_that_share_their_keys_are_the_same_again() {
     assert_same(&busy(&config).await, &config).await;
 }
 
+/// Instances that work at the same time get into each other's way: calls are undone and made
+/// again, and the lines are not always in the order in which the keys were changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_instances_did_to_each_other_is_the_same_again() {
+    let config = PluginConfig {
+        instances: 4,
+        ..recorded(fixture(&json!({})))
+    };
+    let rig = Rig::new(std::slice::from_ref(&config)).await;
+    let rooms: Vec<String> = (0..8).map(|room| format!("room-{room}")).collect();
+    let work = rooms.iter().map(|room| async {
+        for n in 0..40 {
+            let payload = json!({ "key": "shared", "by": n });
+            drop(rig.command(room, "fixture:kv-increment", payload).await);
+            let payload = json!({ "key": "shared", "expected": "7", "value": "8" });
+            drop(rig.command(room, "fixture:kv-cas", payload).await);
+            let payload = json!({ "key": "shared" });
+            drop(rig.command(room, "fixture:kv-get", payload).await);
+        }
+    });
+    futures_util::future::join_all(work).await;
+    assert_same(&text(&rig).await, &config).await;
+}
+
 #[tokio::test]
 async fn an_instance_of_its_own_for_each_call_is_the_same_again() {
     let config = PluginConfig {

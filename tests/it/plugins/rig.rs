@@ -60,6 +60,24 @@ pub(super) fn standard(name: &str, settings: Value) -> PluginConfig {
     }
 }
 
+/// A component with a text in it replaced by one of the same length.
+pub(super) fn patched(dir: &TempDir, of: &str, from: &str, to: &str) -> PathBuf {
+    assert_eq!(from.len(), to.len(), "lengths are part of the format");
+    let mut bytes = std::fs::read(component(of)).unwrap();
+    let places: Vec<usize> = bytes
+        .windows(from.len())
+        .enumerate()
+        .filter_map(|(place, window)| (window == from.as_bytes()).then_some(place))
+        .collect();
+    assert!(!places.is_empty(), "`{from}` is in the component");
+    for place in places {
+        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+    }
+    let path = dir.path().join("patched.wasm");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 pub(super) type Carried = Arc<Mutex<Vec<(String, String, Action)>>>;
 
 /// A host on a data directory of its own, which remembers all actions.
