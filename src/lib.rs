@@ -21,3 +21,5 @@ pub mod signal;
 pub mod reload;
 
 pub mod server;
+
+pub mod tool;

@@ -18,11 +18,12 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 use voice_room::{
-    cli::{Cli, Command},
-    config::{self, Config, Effective, Flags},
+    cli::{Cli, Command, PluginCommand},
+    config::{self, Config, Flags},
     plugin,
     server::{self, Signals},
     telemetry::{self, Metrics},
+    tool::{self, Report},
 };
 
 /// Ended by a failure.
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let (options, is_serve) = match Cli::parse().command {
         Command::Serve(options) => (options, true),
         Command::Config(options) => (options, false),
+        Command::Plugin(command) => return plugin_command(&command),
     };
     let flags = Flags::from(options);
     let loaded = match config::load(flags.clone()) {
@@ -57,13 +59,40 @@ fn main() -> ExitCode {
     }
 }
 
+fn plugin_command(command: &PluginCommand) -> ExitCode {
+    match run_tool(command) {
+        Ok(fine) => ExitCode::from(if fine { 0 } else { FAILURE }),
+        Err(error) => failed(FAILURE, &error),
+    }
+}
+
+/// Whether all is as it should be.
+fn run_tool(command: &PluginCommand) -> Result<bool, Box<dyn Error>> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    plugin::prepare_thread();
+    match runtime.block_on(tool::run(command)) {
+        Ok(Report { text, fine }) => {
+            print(&text)?;
+            Ok(fine)
+        }
+        Err(error) => {
+            if command.wants_json() {
+                print(&error.json())?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
 fn failed(code: u8, why: &impl fmt::Display) -> ExitCode {
     eprintln!("error: {why}");
     ExitCode::from(code)
 }
 
-fn print(effective: &Effective) -> Result<(), Box<dyn Error>> {
-    match write!(io::stdout(), "{effective}") {
+fn print(text: &impl fmt::Display) -> Result<(), Box<dyn Error>> {
+    match write!(io::stdout(), "{text}") {
         // As with `voice-room config | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),

@@ -82,6 +82,7 @@ use crate::{
 use engine::Engine;
 use instance::{Answer, Failure};
 use lane::{Lane, Told};
+pub use lift::is_plugin_event;
 use observe::Recording;
 pub use offline::{Called, Offline, OfflineOptions};
 use place::{LaneOf, Place};

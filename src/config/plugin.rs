@@ -440,7 +440,9 @@ fn breaker(section: &mut Section<'_>, default: BreakerConfig) -> BreakerConfig {
     }
 }
 
-fn is_plugin_name(text: &str) -> bool {
+/// Whether a plugin can have this name: 1 to 64 characters of a-z, 0-9 and -, the first a letter.
+#[must_use]
+pub fn is_plugin_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text

@@ -34,7 +34,8 @@ const RESERVED: [&str; 11] = [
 ///
 /// It has a namespace (`seat:take`), so that it cannot be an event of a transport library
 /// or of a face of the server, none of which have one; and the namespace is not the core's.
-pub(super) fn is_plugin_event(name: &str) -> bool {
+#[must_use]
+pub fn is_plugin_event(name: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.');
     let Some((namespace, rest)) = name.split_once(':') else {

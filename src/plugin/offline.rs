@@ -212,6 +212,11 @@ impl Offline {
         kept(&self.template.identity.space, self.at).into_iter()
     }
 
+    /// The keys that the plugin keeps and their values at a time, in byte order.
+    pub fn keys_at(&self, now: UnixMs) -> impl Iterator<Item = (String, Vec<u8>)> {
+        kept(&self.template.identity.space, now).into_iter()
+    }
+
     /// Bytes of the instance's linear memories; 0 if it could not be started.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

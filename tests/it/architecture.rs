@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("config", &["model"]),
     ("cli", &["config"]),
+    ("tool", &["cli", "plugin", "store", "config", "model"]),
     ("telemetry", &["config", "model"]),
     ("store", &["config", "telemetry", "model"]),
     ("plugin", &["store", "config", "telemetry", "model"]),
@@ -45,6 +46,8 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("redb::", "store"),
     ("notify::", "plugin"),
     ("std::env", "config"),
+    ("std::process", "tool"),
+    ("reqwest::", "tool"),
 ];
 
 /// The composition root may hold a handle that it passes on.

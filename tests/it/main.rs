@@ -17,3 +17,5 @@ mod plugins;
 mod rooms;
 #[cfg(test)]
 mod swapping;
+#[cfg(test)]
+mod tool;
