@@ -48,9 +48,9 @@ fn for_people(of: &Inspection) -> String {
         let asked: Vec<_> = manifest.capabilities.iter().map(|it| it.name()).collect();
         row("asks for", &listed(&asked));
     }
-    let imports: Vec<_> = of
-        .imports
-        .iter()
+    // Types alone are nothing that could be called.
+    let called = of.imports.iter().filter(|it| !it.functions.is_empty());
+    let imports: Vec<_> = called
         .map(|import| format!("{} ({})", import.name, import.functions.join(", ")))
         .collect();
     for (place, import) in imports.iter().enumerate() {
