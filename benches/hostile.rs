@@ -1,8 +1,8 @@
 //! What others feel of a hostile guest: how long their decisions take while one room of a
 //! plugin does its worst, beside how long they take in peace.
 //!
-//! `cargo bench --bench hostile` (`-- --quick` to see that it works). Needs the components
-//! (`make plugins test-guests`) and an idle machine. Two callers attack without a pause; the
+//! `cargo bench --bench hostile` (`-- --quick` to see that it works, `-- panic` for the attacks
+//! of that name only). Needs the components (`make plugins test-guests`) and an idle machine. Two callers attack without a pause; the
 //! circuit breaker, which would end that after a few failures, is off. In the meantime one
 //! caller each asks for a decision every half millisecond: in a room of another instance of the
 //! plugin, in a room of the same instance, which waits for the attacker's time budget, and of
@@ -69,7 +69,12 @@ async fn run(extent: Extent) -> Outcome<()> {
     let columns = "p50         p99";
     println!("{:<32}{columns:>22}{columns:>22}{columns:>22}", "");
     row("in peace", None, extent).await?;
-    for (name, behaviour) in ATTACKS {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| name.contains(one));
+    for (name, behaviour) in ATTACKS.into_iter().filter(|(name, _)| is_wanted(name)) {
         row(name, Some(behaviour), extent).await?;
     }
     Ok(())
