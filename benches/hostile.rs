@@ -2,11 +2,11 @@
 //! plugin does its worst, beside how long they take in peace.
 //!
 //! `cargo bench --bench hostile` (`-- --quick` to see that it works, `-- panic` for the attacks
-//! of that name only). Needs the components (`make plugins test-guests`) and an idle machine. Two callers attack without a pause; the
-//! circuit breaker, which would end that after a few failures, is off. In the meantime one
-//! caller each asks for a decision every half millisecond: in a room of another instance of the
-//! plugin, in a room of the same instance, which waits for the attacker's time budget, and of
-//! another plugin, in the room that is attacked.
+//! of that name only). Needs the components (`make plugins test-guests`) and an idle machine.
+//! Two callers attack without a pause; the circuit breaker, which would end that after a few
+//! failures, is off. In the meantime one caller each asks for a decision every half millisecond:
+//! in a room of another instance of the plugin, in a room of the same instance, which waits for
+//! the attacker's time budget, and of another plugin, in the room that is attacked.
 
 mod support;
 

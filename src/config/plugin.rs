@@ -299,6 +299,15 @@ pub struct RecordingConfig {
     pub files: usize,
 }
 
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self {
+            max_file: 64 * MIB as u64,
+            files: 4,
+        }
+    }
+}
+
 pub(super) fn recording(root: &mut Section<'_>) -> RecordingConfig {
     RecordingConfig {
         max_file: root.value("recording.max_file_mib", &kind::whole(1..=4096), 64) * MIB as u64,
@@ -431,7 +440,9 @@ fn breaker(section: &mut Section<'_>, default: BreakerConfig) -> BreakerConfig {
     }
 }
 
-fn is_plugin_name(text: &str) -> bool {
+/// Whether a plugin can have this name: 1 to 64 characters of a-z, 0-9 and -, the first a letter.
+#[must_use]
+pub fn is_plugin_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text

@@ -14,8 +14,7 @@ use serde_json::Value;
 use wasmtime::{
     Store, StoreContextMut,
     component::{
-        Component, ComponentExportIndex, ComponentType, Func, HasSelf, Instance, Linker, Lower,
-        Type, Val,
+        Component, ComponentExportIndex, ComponentType, Func, Instance, Linker, Lower, Type, Val,
     },
 };
 
@@ -30,6 +29,7 @@ use super::{
     },
     instance::Raw,
     load::{PACKAGE, WIT_VERSION},
+    trace::{HasTraced, traced},
 };
 use crate::model::Hook;
 
@@ -89,19 +89,18 @@ impl Unfit {
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     for version in OLDER {
         let name = |interface: &str| format!("{PACKAGE}{interface}@{version}");
-        let state: fn(&mut State) -> &mut State = |state| state;
         let interface = &mut linker.instance(&name("log"))?;
-        log::add_to_linker_instance::<State, HasSelf<State>>(interface, state)?;
+        log::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
         let interface = &mut linker.instance(&name("settings"))?;
-        settings::add_to_linker_instance::<State, HasSelf<State>>(interface, state)?;
+        settings::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
         let interface = &mut linker.instance(&name("key-value"))?;
-        key_value::add_to_linker_instance::<State, HasSelf<State>>(interface, state)?;
+        key_value::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
         let interface = &mut linker.instance(&name("metrics"))?;
-        metrics::add_to_linker_instance::<State, HasSelf<State>>(interface, state)?;
+        metrics::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
         linker.instance(&name("events"))?.func_wrap(
             "publish",
             |mut store: StoreContextMut<'_, State>, (topic, payload): (String, String)| {
-                let published = store.data_mut().publish(topic, payload);
+                let published = traced(store.data_mut()).publish(topic, payload);
                 Ok((published.map_err(narrowed),))
             },
         )?;

@@ -50,6 +50,17 @@ impl Engine {
         Self::from_config(&config)
     }
 
+    /// For tools, which have time, and perhaps no place for compiled code.
+    pub(super) fn for_tools(
+        instances: usize,
+        cache_dir: Option<&Path>,
+        counts_instructions: bool,
+    ) -> wasmtime::Result<Self> {
+        let mut config = config(instances, cache_dir)?;
+        config.consume_fuel(counts_instructions);
+        Self::from_config(&config)
+    }
+
     fn from_config(config: &Config) -> wasmtime::Result<Self> {
         let wasmtime = Wasmtime::new(config)?;
         let mut linker = Linker::new(&wasmtime);

@@ -11,6 +11,7 @@ use wasmtime::component::types::ComponentItem;
 use super::{
     PluginProblem,
     engine::Engine,
+    files,
     load::{self, Surface},
     manifest::{Granted, Manifest, ManifestError},
 };
@@ -140,7 +141,7 @@ pub fn inspect(component: &Path, manifest: &Path) -> Result<Inspection, PluginPr
     Ok(Inspection {
         file: component.to_owned(),
         size: bytes.len() as u64,
-        component: load::digest(&bytes),
+        component: files::digest(&bytes),
         contract: surface.contract().map(str::to_owned),
         manifest_file: manifest.to_owned(),
         grants: read.as_ref().map(|read| {

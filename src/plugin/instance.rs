@@ -19,7 +19,7 @@ use super::{
     compat,
     engine::{Engine, TICK},
     host::{
-        Call, Identity, State, printable,
+        Call, Conditions, Identity, State, printable,
         wit::{
             self,
             exports::voice_room::plugin::{self as exports, before_produce, on_command},
@@ -31,6 +31,8 @@ use super::{
     load::{PACKAGE, WIT_VERSION},
     lower::{self, IdText},
     meters::Outcome,
+    observe::{Asked, Observation, Observer, Watched},
+    trace::Trace,
 };
 use crate::{
     config::{HookPolicies, Isolation, PluginConfig},
@@ -57,6 +59,8 @@ pub(super) struct Output {
     pub(super) answer: Answer,
     pub(super) actions: Vec<Action>,
     pub(super) staged: Staged,
+    /// Where somebody watches.
+    pub(super) observation: Option<Observation>,
 }
 
 /// What the asker gets.
@@ -230,6 +234,10 @@ pub(super) struct Template {
     pub(super) contract: String,
     pub(super) hooks: HookPolicies,
     pub(super) retry_limit: u32,
+    /// What is special about its instances.
+    pub(super) conditions: Conditions,
+    /// Who watches its calls.
+    pub(super) observer: Option<Arc<Observer>>,
     isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
@@ -255,6 +263,8 @@ impl Template {
             contract: about.contract,
             hooks: config.hooks.clone(),
             retry_limit: config.retry_limit,
+            conditions: Conditions::default(),
+            observer: None,
             isolation: config.isolation,
             memory_limit: config.memory_limit,
             engine,
@@ -299,26 +309,40 @@ impl Template {
     }
 
     async fn make(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let state = State::new(Arc::clone(&self.identity), self.memory_limit);
+        let observer = self.observer.as_ref();
+        let conditions = observer.map_or(self.conditions, |one| one.conditions(self.conditions));
+        let state = State::new(Arc::clone(&self.identity), self.memory_limit, conditions);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
         meter_time(&mut store);
-        begin(
-            &mut store,
-            None,
-            UnixMs::now(),
-            self.hooks.of(Hook::Init).time_budget,
-        );
+        let budget = self.hooks.of(Hook::Init).time_budget;
+        let at = conditions.at.unwrap_or_else(UnixMs::now);
+        begin(&mut store, None, at, budget);
+        let started = self.start(&mut store).await;
+        let failed = started.as_ref().err();
+        let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
+        let (hooks, commands) = started?;
+        let instance = Instance {
+            store,
+            hooks,
+            policies: self.hooks.clone(),
+            watched,
+        };
+        Ok((Box::new(instance), commands))
+    }
+
+    /// Calls `init`.
+    async fn start(&self, store: &mut Store<State>) -> Result<(Hooks, Vec<String>), Failure> {
         let made = async {
-            let exports = self.pre.instantiate_async(&mut store).await?;
-            let registered = self.found.init(&mut store, &exports).await?;
-            Ok((registered, self.found.load(&mut store, &exports)?))
+            let exports = self.pre.instantiate_async(&mut *store).await?;
+            let registered = self.found.init(&mut *store, &exports).await?;
+            Ok((registered, self.found.load(&mut *store, &exports)?))
         }
         .await;
         let (registered, hooks) = match made {
             Ok(made) => made,
-            Err(error) => return Err(failure(&store, &error)),
+            Err(error) => return Err(failure(store, &error)),
         };
         let commands = match registered {
             Ok(commands) => commands,
@@ -329,17 +353,12 @@ impl Template {
                 )));
             }
         };
-        log_printed(&store);
+        log_printed(store);
         let staged = store.data_mut().call.take_staged();
         if self.identity.space.apply(staged).is_err() {
             return Err(Failure::Conflict);
         }
-        let instance = Instance {
-            store,
-            hooks,
-            policies: self.hooks.clone(),
-        };
-        Ok((Box::new(instance), commands))
+        Ok((hooks, commands))
     }
 }
 
@@ -371,6 +390,16 @@ fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Dur
     let state = store.data_mut();
     state.call = Call::new(room, at, budget);
     state.resumed.store(0, Ordering::Relaxed);
+    let Conditions {
+        traced,
+        instructions,
+        ..
+    } = state.conditions;
+    state.call.trace = traced.then(Trace::default);
+    if let Some(limit) = instructions {
+        // Without it, the engine does not count, and there is no limit to set.
+        drop(store.set_fuel(limit));
+    }
     // Two, because the first may be over at once: a short call then never has to yield.
     store.set_epoch_deadline(2);
 }
@@ -379,7 +408,10 @@ fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
     if store.data().memory.refused {
         return Failure::OutOfMemory;
     }
-    if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+    if matches!(
+        error.downcast_ref::<Trap>(),
+        Some(Trap::Interrupt | Trap::OutOfFuel)
+    ) {
         return Failure::TimedOut;
     }
     if let Some(unfit) = error.downcast_ref::<compat::Unfit>() {
@@ -425,12 +457,49 @@ pub(super) struct Instance {
     store: Store<State>,
     hooks: Hooks,
     policies: HookPolicies,
+    watched: Option<Watched>,
+}
+
+/// What the last call has asked for.
+fn take_trace(store: &mut Store<State>) -> Asked {
+    let trace = store.data_mut().call.trace.take();
+    trace.unwrap_or_default().into_calls()
 }
 
 impl Instance {
+    /// What the last call has asked for.
+    pub(super) fn take_trace(&mut self) -> Asked {
+        take_trace(&mut self.store)
+    }
+
+    /// Instructions of the last call, where they are counted.
+    pub(super) fn instructions(&self) -> Option<u64> {
+        let limit = self.store.data().conditions.instructions?;
+        Some(limit.saturating_sub(self.store.get_fuel().ok()?))
+    }
+
+    /// Bytes of its linear memories.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used
+    }
+
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
     /// output.
-    pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
+    pub(super) async fn call(&mut self, input: &Arc<Input>) -> Result<Output, Failure> {
+        let Some(watched) = &self.watched else {
+            return self.run(input).await;
+        };
+        let mut observation = watched.begin(input);
+        let mut result = self.run(input).await;
+        let took = self.store.data().call.began.elapsed();
+        observation.end(result.as_ref(), self.take_trace(), took);
+        if let Ok(output) = &mut result {
+            output.observation = Some(observation);
+        }
+        result
+    }
+
+    async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
         let (room, at) = (input.room().clone(), input.at());
         begin(&mut self.store, Some(room), at, budget);
@@ -457,6 +526,7 @@ impl Instance {
             answer,
             actions,
             staged,
+            observation: None,
         })
     }
 

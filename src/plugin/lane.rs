@@ -33,6 +33,7 @@ use super::{
     call::{Fact, Input},
     instance::{Failure, Instance, Output, Template},
     meters::Meters,
+    place::CallFailure,
     queue::{Claim, Pushed, Queue, Reply, Telling},
     throttle::Throttle,
 };
@@ -65,6 +66,7 @@ pub(super) struct Common {
     pub(super) store: Store,
     /// Told of each failure: somebody may want the version before back.
     pub(super) failing: Arc<Notify>,
+    pub(super) last_failure: Mutex<Option<CallFailure>>,
     /// Told when the plugin is called again after it was left alone.
     pub(super) recovered: Arc<Notify>,
     /// Taken alone for a call that is made again because another lane's has changed what it
@@ -275,6 +277,11 @@ impl Lane {
     fn report(&self, input: &Input, failure: &Failure, version: &Template, again: bool) {
         let common = &self.common;
         common.meters.replaced.increment(1);
+        *common.last_failure.lock() = Some(CallFailure {
+            at: UnixMs::now(),
+            hook: input.hook(),
+            failure: failure.to_string(),
+        });
         let (plugin, hook, room) = (&*common.name, input.hook().name(), input.room());
         if common.complaints.allow() {
             tracing::error!(

@@ -34,7 +34,8 @@ const RESERVED: [&str; 11] = [
 ///
 /// It has a namespace (`seat:take`), so that it cannot be an event of a transport library
 /// or of a face of the server, none of which have one; and the namespace is not the core's.
-pub(super) fn is_plugin_event(name: &str) -> bool {
+#[must_use]
+pub fn is_plugin_event(name: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.');
     let Some((namespace, rest)) = name.split_once(':') else {
@@ -114,8 +115,11 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
         ));
     }
     if let Some(problem) = problem {
-        let dropped = (asked - checked.len()) as u64 - withheld.values().sum::<u64>();
-        from.meters.actions_dropped.increment(dropped);
+        let withheld = withheld.values().sum::<u64>();
+        let dropped = (asked - checked.len()) as u64 - withheld;
+        let beyond = asked.saturating_sub(limits::ACTIONS) as u64;
+        from.meters.actions_beyond.increment(beyond);
+        from.meters.actions_invalid.increment(dropped - beyond);
         if from.complaints.allow() {
             let plugin = &*from.name;
             tracing::warn!(plugin, dropped, problem, "actions of a plugin are dropped");

@@ -58,6 +58,9 @@ pub(super) const COMMANDS: usize = 64;
 /// Log lines of one call; those beyond are dropped.
 pub(super) const LOG_LINES: u32 = 64;
 
+/// Log lines of one plugin in a second; those beyond are dropped.
+pub(super) const LINES: u32 = 1000;
+
 /// One log line, in characters; the rest is cut off.
 pub(super) const LOG_LINE: usize = 1024;
 

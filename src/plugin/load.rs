@@ -4,20 +4,23 @@ mod cost;
 
 use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc};
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::{
     compat::{self, Standing},
     engine::Engine,
+    files,
     host::{Identity, printable},
     instance::{About, Template},
     lift, limits,
     manifest::{self, Granted, Manifest},
+    meters::Meters,
+    throttle::Throttle,
 };
 use crate::{
     config::{Capability, PluginConfig},
     model::Hook,
+    store::Space,
 };
 
 /// The contract's version, which the component's imports and exports carry.
@@ -55,8 +58,31 @@ const WASI: [&str; 19] = [
 /// Also linked, and the one thing of WASI that works.
 const RANDOM: &str = "wasi:random/random";
 
+/// Reads a plugin's files, compiles and links, and leaves the runtime's threads alone
+/// meanwhile.
+pub(super) async fn prepare(
+    engine: &Arc<Engine>,
+    config: &PluginConfig,
+    space: Arc<Space>,
+    meters: Arc<Meters>,
+    complaints: Arc<Throttle>,
+) -> Result<Template, String> {
+    let preparing = tokio::task::spawn_blocking({
+        let (engine, config) = (Arc::clone(engine), config.clone());
+        move || {
+            let granted = granted(&config)?;
+            let identity = Identity::new(&config, granted, space, meters, complaints);
+            template(&engine, &config, Arc::new(identity))
+        }
+    });
+    match preparing.await {
+        Ok(prepared) => prepared,
+        Err(error) => Err(format!("cannot be compiled: {error}")),
+    }
+}
+
 /// The manifest and what the configuration grants of it.
-pub(super) fn granted(config: &PluginConfig) -> Result<Granted, String> {
+fn granted(config: &PluginConfig) -> Result<Granted, String> {
     let manifest = Manifest::read(&config.manifest, &config.path).map_err(|error| {
         // Whoever has named the wrong component is not helped by its manifest's name.
         match open(&config.path) {
@@ -68,7 +94,7 @@ pub(super) fn granted(config: &PluginConfig) -> Result<Granted, String> {
 }
 
 /// Reads, compiles, checks and links. Takes long where the code is not in the cache.
-pub(super) fn template(
+fn template(
     engine: &Arc<Engine>,
     config: &PluginConfig,
     identity: Arc<Identity>,
@@ -90,7 +116,7 @@ pub(super) fn template(
         );
     }
     let about = About {
-        component: digest(&bytes),
+        component: files::digest(&bytes),
         contract: surface.contract().unwrap_or(WIT_VERSION).to_owned(),
     };
     Template::new(Arc::clone(engine), &component, about, identity, config)
@@ -106,15 +132,6 @@ pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String
 /// What is left when all names are right.
 pub(super) fn does_not_fit(error: &wasmtime::Error) -> String {
     format!("does not fit this server: {error:#}")
-}
-
-/// The name of a component's content.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 fn open(path: &Path) -> Result<std::fs::File, String> {

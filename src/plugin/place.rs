@@ -11,21 +11,23 @@ use serde::Serialize;
 use tokio::sync::RwLock;
 
 use super::{
-    COMPLAINTS, LINES, PLUGIN_FAILED, Stage,
+    COMPLAINTS, PLUGIN_FAILED, Stage,
     breaker::{Breaker, BreakerState},
     call::{Fact, Input},
     engine::Engine,
-    host::Identity,
+    files::{self, Contents},
     instance::Template,
     lane::{Common, Held, Lane, Told},
-    limits, load,
-    meters::Meters,
+    load,
+    manifest::Manifest,
+    meters::{Meters, Named},
+    shadow::ShadowStatus,
     throttle::Throttle,
 };
 use crate::{
     config::{Isolation, PluginConfig},
     model::{Hook, Refusal, RoomId, UnixMs},
-    store::{self, Store},
+    store::Store,
 };
 
 /// Failures of a version on probation after which the one before comes back.
@@ -59,6 +61,7 @@ pub(super) struct Version {
     pub(super) template: Arc<Template>,
     pub(super) config: PluginConfig,
     pub(super) commands: Vec<String>,
+    contents: Contents,
     pub(super) since: UnixMs,
     began: Instant,
 }
@@ -67,8 +70,9 @@ pub(super) struct Version {
 struct Counts {
     swaps: u64,
     rollbacks: u64,
-    /// The component that was last taken back.
-    rejected: Option<String>,
+    /// The files of the version that was last taken back.
+    rejected: Option<Contents>,
+    refused: Option<RefusedVersion>,
 }
 
 /// What a running server tells about one of its plugins.
@@ -77,8 +81,12 @@ struct Counts {
 pub struct PluginStatus {
     /// In the configuration.
     pub name: String,
-    /// The plugin's own version, as its manifest says.
+    /// Its own name, as its manifest says.
+    pub manifest_name: String,
+    /// Its own version, as its manifest says.
     pub version: String,
+    /// What it is for, if its manifest says that.
+    pub description: Option<String>,
     /// The component's content, as `sha256:…`.
     pub component: String,
     /// The version of the contract that the component was built against.
@@ -103,6 +111,36 @@ pub struct PluginStatus {
     pub swaps: u64,
     /// Of these, how many because the new version failed.
     pub rollbacks: u64,
+    /// How the version beside it does, if there is one.
+    pub shadow: Option<ShadowStatus>,
+    /// Memory of its instances, in bytes.
+    pub memory_bytes: u64,
+    /// The last call that failed.
+    pub last_failure: Option<CallFailure>,
+    /// The last version that could not be used, if none has taken over since.
+    pub last_refused: Option<RefusedVersion>,
+}
+
+/// A call that a plugin has failed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallFailure {
+    /// When.
+    pub at: UnixMs,
+    /// The hook that was called.
+    pub hook: Hook,
+    /// What became of it, for people.
+    pub failure: String,
+}
+
+/// A version that did not get to run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedVersion {
+    /// When.
+    pub at: UnixMs,
+    /// What was wrong with it: the rest of a sentence that begins with the plugin.
+    pub problem: String,
 }
 
 /// What a plugin keeps.
@@ -125,32 +163,16 @@ impl Version {
     ) -> Result<(Arc<Self>, Vec<Held>), String> {
         let reading = tokio::task::spawn_blocking({
             let config = config.clone();
-            move || load::granted(&config)
+            // First, so that a change in between is found later rather than never.
+            move || files::of_manifest(&config)
         });
-        let granted = reading
+        let manifest = reading
             .await
-            .map_err(|error| format!("has a manifest that cannot be read: {error}"))??;
-        let identity = Arc::new(Identity {
-            name: Arc::clone(&common.name),
-            granted: Arc::new(granted),
-            settings: config.settings.to_string(),
-            space: Arc::clone(&common.space),
-            limits: store::Limits {
-                keys: config.max_keys,
-                total: config.storage_limit,
-                ..limits::STORE
-            },
-            meters: Arc::clone(&common.meters),
-            complaints: Arc::clone(&common.complaints),
-            lines: Arc::new(Throttle::new(LINES)),
-        });
-        let compiling = tokio::task::spawn_blocking({
-            let (engine, config) = (Arc::clone(engine), config.clone());
-            move || load::template(&engine, &config, identity)
-        });
-        let template = compiling
-            .await
-            .map_err(|error| format!("cannot be compiled: {error}"))??;
+            .map_err(|error| format!("has a manifest that cannot be read: {error}"))?;
+        let (space, meters) = (Arc::clone(&common.space), Arc::clone(&common.meters));
+        let complaints = Arc::clone(&common.complaints);
+        let mut template = load::prepare(engine, config, space, meters, complaints).await?;
+        template.observer = common.observer(engine, config, &template).await?;
         let template = Arc::new(template);
         let mut held = Vec::new();
         let mut commands = None;
@@ -171,10 +193,15 @@ impl Version {
                 Isolation::Fresh => Held::Fresh,
             });
         }
+        let contents = Contents {
+            component: template.component.clone(),
+            manifest,
+        };
         let version = Self {
             template,
             config: config.clone(),
             commands: commands.unwrap_or_default(),
+            contents,
             since: UnixMs::now(),
             began: Instant::now(),
         };
@@ -183,6 +210,14 @@ impl Version {
 
     pub(super) fn component(&self) -> &str {
         &self.template.component
+    }
+
+    fn named(&self) -> Named<'_> {
+        (self.component(), &self.manifest().version)
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.template.identity.granted.manifest
     }
 }
 
@@ -204,6 +239,7 @@ impl Place {
             stage: Arc::clone(stage),
             store: store.clone(),
             failing: Arc::default(),
+            last_failure: Mutex::default(),
             recovered: Arc::default(),
             contended: RwLock::new(()),
         });
@@ -212,7 +248,7 @@ impl Place {
         let number = version.template.number;
         common.breaker.reset(config.breaker, number);
         common.meters.breaker(BreakerState::Closed);
-        common.meters.version(None, version.component());
+        common.meters.version(None, version.named());
         let lane = |held| Lane::new(Arc::clone(&common), Arc::clone(&version.template), held);
         let lanes: Vec<_> = held.into_iter().map(lane).collect();
         tracing::info!(
@@ -301,13 +337,14 @@ impl Place {
         let old = self.current.swap(Arc::clone(version));
         self.common
             .meters
-            .version(Some(old.component()), version.component());
+            .version(Some(old.named()), version.named());
         let mut counts = self.counts.lock();
         counts.swaps += 1;
+        counts.refused = None;
         self.common.meters.swapped.increment(1);
         if rollback {
             counts.rollbacks += 1;
-            counts.rejected = Some(old.component().to_owned());
+            counts.rejected = Some(old.contents.clone());
             self.common.meters.rolled_back.increment(1);
             *self.previous.lock() = None;
         } else {
@@ -334,9 +371,20 @@ impl Place {
         }
     }
 
-    /// Whether this component was taken back, and nothing else has been loaded since.
-    pub(super) fn has_rejected(&self, component: &str) -> bool {
-        self.counts.lock().rejected.as_deref() == Some(component)
+    /// Takes note of a version that cannot be used.
+    pub(super) fn refused(&self, problem: &str) {
+        self.common.meters.refused.increment(1);
+        self.counts.lock().refused = Some(RefusedVersion {
+            at: UnixMs::now(),
+            problem: problem.to_owned(),
+        });
+    }
+
+    /// Whether to load these files would only bring back what runs already, or what was taken
+    /// back last.
+    pub(super) fn knows(&self, files: &Contents) -> bool {
+        self.current.load().contents == *files
+            || self.counts.lock().rejected.as_ref() == Some(files)
     }
 
     pub(super) fn status(&self) -> PluginStatus {
@@ -346,7 +394,9 @@ impl Place {
         let space = &self.common.space;
         PluginStatus {
             name: self.name().to_string(),
-            version: template.identity.granted.manifest.version.clone(),
+            manifest_name: version.manifest().name.clone(),
+            version: version.manifest().version.clone(),
+            description: version.manifest().description.clone(),
             component: version.component().to_owned(),
             contract: template.contract.clone(),
             isolation: match version.config.isolation {
@@ -370,6 +420,10 @@ impl Place {
             loaded_at: version.since,
             swaps: counts.swaps,
             rollbacks: counts.rollbacks,
+            shadow: template.observer.as_ref().and_then(|one| one.shadow()),
+            memory_bytes: self.common.meters.memory(),
+            last_failure: self.common.last_failure.lock().clone(),
+            last_refused: counts.refused.clone(),
         }
     }
 

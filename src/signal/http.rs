@@ -14,13 +14,14 @@ use rust_embed::RustEmbed;
 use serde_json::{Value, json};
 
 use super::{
-    SharedFaces,
+    SharedFaces, admin,
     auth::IssueError,
     fields::{Fields, Invalid},
 };
 use crate::{
     media::Media,
     model::{Refusal, UserId},
+    plugin::{BreakerState, PluginHost},
     telemetry::Metrics,
 };
 
@@ -37,6 +38,8 @@ pub struct HttpState {
     pub faces: SharedFaces,
     /// For readiness.
     pub media: Media,
+    /// For readiness and the operators' face.
+    pub plugins: PluginHost,
     /// For `GET /metrics`.
     pub metrics: Arc<Metrics>,
 }
@@ -46,7 +49,8 @@ pub fn routes(state: HttpState) -> Router {
     let mut router = Router::new()
         .route("/health", get(async || Json(json!({ "status": "ok" }))))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics));
+        .route("/metrics", get(metrics))
+        .merge(admin::routes(&state));
     if state.faces.config.dev {
         router = router.route("/dev/token", post(dev_token));
     }
@@ -67,10 +71,21 @@ async fn ready(State(state): State<HttpState>) -> Response {
     } else {
         StatusCode::OK
     };
+    let plugins = state.plugins.status();
+    let degraded = plugins
+        .iter()
+        .any(|plugin| plugin.breaker != BreakerState::Closed);
+    let states: Vec<_> = plugins
+        .iter()
+        .map(|plugin| json!({ "name": plugin.name, "breaker": plugin.breaker }))
+        .collect();
     let body = json!({
         "ready": status == StatusCode::OK,
         "draining": draining,
         "workers": { "running": running, "configured": configured },
+        // The server serves, and where plugins are left alone their policies answer.
+        "degraded": degraded,
+        "plugins": states,
     });
     (status, Json(body)).into_response()
 }

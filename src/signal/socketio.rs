@@ -24,7 +24,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     SharedFaces,
-    auth::{AuthError, Identity},
+    auth::{self, AuthError, Identity},
     fields::Invalid,
     request::{self, Request},
     wire,
@@ -96,10 +96,7 @@ fn authenticate(
     if !faces.origin_allowed(header("origin"), header("host")) {
         return Err(Refused::Origin);
     }
-    let from_header = header("authorization").and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
+    let from_header = header("authorization").and_then(auth::bearer);
     let token = auth
         .and_then(|auth| auth.get("token"))
         .and_then(Value::as_str)

@@ -8,6 +8,8 @@ mod command_line;
 #[cfg(test)]
 mod dtls;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;
@@ -15,3 +17,5 @@ mod plugins;
 mod rooms;
 #[cfg(test)]
 mod swapping;
+#[cfg(test)]
+mod tool;

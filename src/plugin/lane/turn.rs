@@ -72,10 +72,11 @@ impl Turn {
     /// instance goes with it. `again`: whether it has failed before.
     async fn run(&mut self, input: &Arc<Input>, again: bool) -> Result<Output, Failure> {
         let breaker = &self.lane.common.breaker;
-        if breaker.state() != BreakerState::Closed
-            && let Admission::Refused(until) = breaker.admit(Instant::now())
-        {
-            return Err(Failure::Open(until));
+        if breaker.state() != BreakerState::Closed {
+            if let Admission::Refused(until) = breaker.admit(Instant::now()) {
+                return Err(Failure::Open(until));
+            }
+            self.lane.common.meters.breaker(breaker.state());
         }
         let result = match self.held.take() {
             Some(Held::Fresh) => {
@@ -155,6 +156,9 @@ impl Turn {
                 .stage
                 .carry_out(input.room(), &common.name, output.actions);
         }
+        if let Some(observation) = output.observation {
+            observation.took_effect();
+        }
         Ok((output.answer, saved))
     }
 
@@ -164,6 +168,10 @@ impl Turn {
     ///
     /// If another lane's call is being made again, and so this one has to wait, with the
     /// output; if it has to be made again itself, with nothing.
+    #[allow(
+        clippy::result_large_err,
+        reason = "seldom, and moved no further than to the caller, who needs it whole"
+    )]
     pub(super) fn try_apply(
         &mut self,
         input: &Input,

@@ -13,8 +13,8 @@ use voice_room::{
     config::PluginConfig,
     model::{Codec, ParticipantId, ProducerId, Refusal, RoomId, Source, UnixMs, User, UserId},
     plugin::{
-        Action, CommandCall, Fact, JoinCall, LoadError, ParticipantView, PluginHost, ProduceCall,
-        ProducerView, RoomView,
+        Action, CommandCall, Fact, JoinCall, Line, LoadError, ParticipantView, PluginHost,
+        ProduceCall, ProducerView, RoomView,
     },
     store::Store,
 };
@@ -165,6 +165,16 @@ impl Rig {
         serde_json::from_value(data["history"].clone()).unwrap()
     }
 
+    /// What has been recorded.
+    pub(super) async fn recorded(&self) -> Vec<Line> {
+        self.host.shutdown(LIMIT).await;
+        let file = self.dir.path().join("recordings/calls.jsonl");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}")))
+            .collect()
+    }
+
     /// The lines of published events.
     pub(super) async fn published(&self) -> Vec<Value> {
         self.store.flush(LIMIT).await.unwrap();
@@ -186,9 +196,17 @@ impl Rig {
 
 /// Compiling the same component for every test would take most of their time.
 fn keep_compiled_code(dir: &TempDir) {
+    drop(std::os::unix::fs::symlink(
+        compiled(),
+        dir.path().join("cache"),
+    ));
+}
+
+/// Where compiled code is kept from test to test.
+pub(super) fn compiled() -> PathBuf {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins-test/cache");
     std::fs::create_dir_all(&shared).unwrap();
-    drop(std::os::unix::fs::symlink(shared, dir.path().join("cache")));
+    shared
 }
 
 pub(super) fn room(id: &str) -> RoomView {
