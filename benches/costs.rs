@@ -76,7 +76,7 @@ async fn loading(extent: Extent) -> Outcome<()> {
             ..plugin
         };
         // Compiles, so that from here on the code is there.
-        let mut bench = Bench::new(std::slice::from_ref(&one)).await?;
+        let mut bench = Bench::on(tempfile::tempdir()?, std::slice::from_ref(&one)).await?;
         let (mut loaded, mut reloaded) = (histogram()?, histogram()?);
         for _ in 0..extent.trials {
             let dir = bench.into_dir();

@@ -8,6 +8,8 @@
 mod support;
 mod webhook;
 
+use std::sync::Arc;
+
 use serde_json::json;
 use support::{Bench, Extent, Outcome, fixture, measure, standard};
 use voice_room::config::{Isolation, PluginConfig};
@@ -22,17 +24,17 @@ async fn run(extent: Extent) -> Outcome<()> {
     support::head("A decision", extent);
     let bench = Bench::new(&[fixture(json!({}))?]).await?;
     let name = "before-produce, one plugin (fixture)";
-    measure(name, extent, async || bench.producing().await).await?;
+    bench.measure_producing(name, extent).await?;
 
     let bench = Bench::new(&[standard("seats")?]).await?;
     bench.seat().await?;
     let name = "before-produce, one plugin (seats)";
-    let ours = measure(name, extent, async || bench.producing().await).await?;
+    let ours = bench.measure_producing(name, extent).await?;
 
     let bench = Bench::new(&[standard("seats")?, fixture(json!({}))?]).await?;
     bench.seat().await?;
     let name = "before-produce, two that decide";
-    measure(name, extent, async || bench.producing().await).await?;
+    bench.measure_producing(name, extent).await?;
 
     let three = [
         standard("seats")?,
@@ -42,25 +44,26 @@ async fn run(extent: Extent) -> Outcome<()> {
     let bench = Bench::new(&three).await?;
     bench.seat().await?;
     let name = "before-produce, seats+billing+moderation";
-    measure(name, extent, async || bench.producing().await).await?;
+    bench.measure_producing(name, extent).await?;
     let name = "before-join, seats+billing+moderation";
-    measure(name, extent, async || bench.joining().await).await?;
+    bench.measure_joining(name, extent).await?;
 
     let amending = json!({ "hooks": { "before-produce": "amend-attach" } });
     let bench = Bench::new(&[fixture(amending)?]).await?;
     let name = "before-produce with an amendment (fixture)";
-    measure(name, extent, async || bench.producing().await).await?;
+    bench.measure_producing(name, extent).await?;
 
     fresh(extent).await?;
     javascript(extent).await?;
 
-    let webhook = Webhook::start().await?;
+    let webhook = Arc::new(Webhook::start().await?);
     let bench = Bench::new(&[]).await?;
     let name = "before-produce as a webhook on loopback";
-    let theirs = measure(name, extent, async || {
-        webhook.ask(&bench.produce(support::ROOM)?).await
-    })
-    .await?;
+    let call = || {
+        let (bench, webhook) = (Arc::clone(&bench), Arc::clone(&webhook));
+        async move { webhook.ask(&bench.produce(support::ROOM)?).await }
+    };
+    let theirs = measure(name, extent, call).await?;
     println!(
         "The webhook takes {:.0} times as long as the plugin seats.",
         theirs / ours
@@ -83,7 +86,7 @@ async fn fresh(extent: Extent) -> Outcome<()> {
             bench.seat().await?;
         }
         let name = format!("before-produce, fresh instance ({name})");
-        measure(&name, extent, async || bench.producing().await).await?;
+        bench.measure_producing(&name, extent).await?;
     }
     Ok(())
 }
@@ -96,8 +99,8 @@ async fn javascript(extent: Extent) -> Outcome<()> {
     };
     let bench = Bench::new(&[doors]).await?;
     let name = "before-produce, in JavaScript (doors)";
-    measure(name, extent, async || bench.producing().await).await?;
+    bench.measure_producing(name, extent).await?;
     let name = "before-join, in JavaScript (doors)";
-    measure(name, extent, async || bench.joining().await).await?;
+    bench.measure_joining(name, extent).await?;
     Ok(())
 }

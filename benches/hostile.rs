@@ -1,12 +1,12 @@
 //! What others feel of a hostile guest: how long their decisions take while one room of a
 //! plugin does its worst, beside how long they take in peace.
 //!
-//! `cargo bench --bench hostile` (`-- --quick` to see that it works). Needs the components
-//! (`make plugins test-guests`) and an idle machine. Two callers attack without a pause; the
-//! circuit breaker, which would end that after a few failures, is off. In the meantime one
-//! caller each asks for a decision every half millisecond: in a room of another instance of the
-//! plugin, in a room of the same instance, which waits for the attacker's time budget, and of
-//! another plugin, in the room that is attacked.
+//! `cargo bench --bench hostile` (`-- --quick` to see that it works, `-- panic` for the attacks
+//! of that name only). Needs the components (`make plugins test-guests`) and an idle machine.
+//! Two callers attack without a pause; the circuit breaker, which would end that after a few
+//! failures, is off. In the meantime one caller each asks for a decision every half millisecond:
+//! in a room of another instance of the plugin, in a room of the same instance, which waits for
+//! the attacker's time budget, and of another plugin, in the room that is attacked.
 
 mod support;
 
@@ -69,7 +69,12 @@ async fn run(extent: Extent) -> Outcome<()> {
     let columns = "p50         p99";
     println!("{:<32}{columns:>22}{columns:>22}{columns:>22}", "");
     row("in peace", None, extent).await?;
-    for (name, behaviour) in ATTACKS {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| name.contains(one));
+    for (name, behaviour) in ATTACKS.into_iter().filter(|(name, _)| is_wanted(name)) {
         row(name, Some(behaviour), extent).await?;
     }
     Ok(())
@@ -86,7 +91,7 @@ async fn row(name: &str, behaviour: Option<&str>, extent: Extent) -> Outcome<()>
     );
     let hostile = plugin("hostile", &json!({ "hooks": hostile, "when": ATTACKED }))?;
     let neighbour = plugin("neighbour", &json!({ "commands": ["fixture:echo"] }))?;
-    let bench = Arc::new(Bench::new(&[without_echo(hostile), neighbour]).await?);
+    let bench = Bench::new(&[without_echo(hostile), neighbour]).await?;
     let rooms = rooms(&bench).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let attackers: Vec<_> = (0..if behaviour.is_some() { 2 } else { 0 })
@@ -168,37 +173,29 @@ async fn attack(bench: Arc<Bench>, stop: Arc<AtomicBool>) -> Outcome<()> {
     Ok(())
 }
 
-/// Decisions that only the plugins' good rooms make.
+/// Decisions in a good room, of a hook that is well.
 async fn decide(bench: Arc<Bench>, room: String, span: Duration) -> Outcome<Histogram<u64>> {
-    paced(span, async || {
+    let mut taken = histogram()?;
+    let until = Instant::now() + span;
+    while Instant::now() < until {
         let call = bench.join(&room)?;
         let began = Instant::now();
         let verdict = bench.host.before_join(call).await;
-        let took = began.elapsed();
+        record(&mut taken, began.elapsed());
         verdict.map_err(|refusal| format!("refused: {refusal:?}"))?;
-        Ok(took)
-    })
-    .await
+        tokio::time::sleep(PACE).await;
+    }
+    Ok(taken)
 }
 
 /// Answers of the other plugin.
 async fn command(bench: Arc<Bench>, span: Duration) -> Outcome<Histogram<u64>> {
-    paced(span, async || {
+    let mut taken = histogram()?;
+    let until = Instant::now() + span;
+    while Instant::now() < until {
         let began = Instant::now();
         bench.command(ATTACKED, "fixture:echo", json!({})).await?;
-        Ok(began.elapsed())
-    })
-    .await
-}
-
-async fn paced(
-    span: Duration,
-    mut call: impl AsyncFnMut() -> Outcome<Duration>,
-) -> Outcome<Histogram<u64>> {
-    let mut taken = histogram()?;
-    let began = Instant::now();
-    while began.elapsed() < span {
-        record(&mut taken, call().await?);
+        record(&mut taken, began.elapsed());
         tokio::time::sleep(PACE).await;
     }
     Ok(taken)

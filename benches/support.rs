@@ -108,8 +108,8 @@ pub(crate) struct Bench {
 pub(crate) const ROOM: &str = "bench";
 
 impl Bench {
-    pub(crate) async fn new(plugins: &[PluginConfig]) -> Outcome<Self> {
-        Self::on(tempfile::tempdir()?, plugins).await
+    pub(crate) async fn new(plugins: &[PluginConfig]) -> Outcome<Arc<Self>> {
+        Ok(Arc::new(Self::on(tempfile::tempdir()?, plugins).await?))
     }
 
     pub(crate) async fn on(dir: tempfile::TempDir, plugins: &[PluginConfig]) -> Outcome<Self> {
@@ -198,6 +198,32 @@ impl Bench {
         self.command(ROOM, "seat:take", seat).await.map(drop)
     }
 
+    /// Measures `before-produce`.
+    pub(crate) async fn measure_producing(
+        self: &Arc<Self>,
+        name: &str,
+        extent: Extent,
+    ) -> Outcome<f64> {
+        let call = || {
+            let bench = Arc::clone(self);
+            async move { bench.producing().await }
+        };
+        measure(name, extent, call).await
+    }
+
+    /// Measures `before-join`.
+    pub(crate) async fn measure_joining(
+        self: &Arc<Self>,
+        name: &str,
+        extent: Extent,
+    ) -> Outcome<f64> {
+        let call = || {
+            let bench = Arc::clone(self);
+            async move { bench.joining().await }
+        };
+        measure(name, extent, call).await
+    }
+
     /// How long `before-join` takes.
     pub(crate) async fn joining(&self) -> Outcome<Duration> {
         let call = self.join(ROOM)?;
@@ -210,11 +236,7 @@ impl Bench {
 
     /// How long `before-produce` takes.
     pub(crate) async fn producing(&self) -> Outcome<Duration> {
-        self.producing_in(ROOM).await
-    }
-
-    pub(crate) async fn producing_in(&self, room: &str) -> Outcome<Duration> {
-        let call = self.produce(room)?;
+        let call = self.produce(ROOM)?;
         let began = Instant::now();
         let verdict = self.host.before_produce(call).await;
         let took = began.elapsed();
@@ -246,11 +268,14 @@ pub(crate) fn head(what: &str, extent: Extent) {
 }
 
 /// Measures one call after the other, and prints a line. The median p50 in microseconds.
-pub(crate) async fn measure(
+pub(crate) async fn measure<Call>(
     name: &str,
     extent: Extent,
-    mut call: impl AsyncFnMut() -> Outcome<Duration>,
-) -> Outcome<f64> {
+    mut call: impl FnMut() -> Call,
+) -> Outcome<f64>
+where
+    Call: Future<Output = Outcome<Duration>> + Send,
+{
     for _ in 0..extent.warm_up {
         call().await?;
     }
