@@ -5,7 +5,12 @@
 //! media threads; every callback here does one non-blocking send and returns.
 //! Worker requests have no time-outs of their own, so each one gets ours.
 
+mod cluster;
 mod participant;
+mod pipe;
+mod placement;
+mod probe;
+mod producer;
 mod router;
 mod workers;
 
@@ -13,13 +18,12 @@ pub mod lenient;
 
 use std::{future::Future, time::Duration};
 
+pub use cluster::Cluster;
+pub use mediasoup::prelude::{DtlsParameters, RtpCapabilities, RtpParameters};
 use mediasoup::{prelude::RtpCodecParameters, worker::RequestError};
-pub use mediasoup::{
-    prelude::{DtlsParameters, RtpCapabilities, RtpParameters},
-    router::RouterId,
-};
-pub use participant::{Consumer, Producer, Transport};
-pub use router::RoomMedia;
+pub use participant::{Consumer, Transport};
+pub use probe::Probe;
+pub use producer::Producer;
 pub use workers::{Media, WorkerKey};
 
 use crate::model::{Codec, ProducerId, TransportId, UnixMs};
@@ -71,6 +75,13 @@ pub enum MediaEvent {
         producer: ProducerId,
         /// When the packet was seen.
         at: UnixMs,
+    },
+    /// A producer that is listened to by a [`Probe`] has become loud.
+    Onset {
+        /// The producer.
+        producer: ProducerId,
+        /// What the last packet claimed, in dBov.
+        volume: i8,
     },
     /// The peer ended DTLS, or the handshake failed: the transport is of no more use.
     TransportEnded(TransportId),

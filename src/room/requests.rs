@@ -8,12 +8,10 @@ use tracing::debug;
 
 use super::{
     ConsumerHandle, Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHandle,
-    Reason, Room, Snapshot, state::Stream,
+    Reason, Room, Snapshot, apply::follow, state::Stream,
 };
 use crate::{
-    media::{
-        self, DtlsParameters, MediaError, RoomMedia, RtpCapabilities, RtpError, RtpParameters,
-    },
+    media::{self, Cluster, DtlsParameters, MediaError, RtpCapabilities, RtpError, RtpParameters},
     model::{
         ConsumerId, Hook, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, UserId,
     },
@@ -44,6 +42,17 @@ pub struct Consumed {
     pub rtp_parameters: Value,
     /// Whether the producer is muted now.
     pub producer_paused: bool,
+}
+
+/// What became of a consumer that was to flow or to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It does not flow.
+    Paused,
+    /// It flows.
+    Resumed,
+    /// It will flow, by itself, as soon as its producer speaks.
+    Deferred,
 }
 
 /// One participant's place in a room. Dropping it leaves the room, as a
@@ -115,13 +124,21 @@ impl Membership {
     /// # Errors
     /// Refused if there is one already.
     pub async fn create_transport(&self, direction: Direction) -> Result<Value, Failure> {
-        let media = self.check(|core| {
+        let (media, expected) = self.check(|core| {
             core.state.check_new_transport(self.id, direction)?;
-            core.media()
+            Ok((core.media()?, core.state.expected_consumers(self.id)))
         })?;
-        let made = media.create_transport(self.room.events.clone()).await;
-        let transport = made.as_ref().ok().map(media::Transport::id);
+        let events = self.room.events.clone();
+        let mut made = match direction {
+            Direction::Send => media.create_send_transport(events).await,
+            Direction::Receive => media.create_receive_transport(expected, events).await,
+        };
         let committed = self.check(|core| {
+            // Its router may have gone before anybody knew of it.
+            if made.as_ref().is_ok_and(|made| !made.is_placed()) {
+                made = Err(MediaError::NoWorker);
+            }
+            let transport = made.as_ref().ok().map(media::Transport::id);
             core.state
                 .commit_new_transport(self.id, direction, transport)?;
             if let Ok(transport) = &made {
@@ -191,14 +208,16 @@ impl Membership {
         })?;
         let user = call.participant.user.id;
         let amendments = self.room.plugins.before_produce(call).await?;
-        let (displaced, muted) = self.check(|core| {
+        let (media, displaced, muted) = self.check(|core| {
             core.state.check_produce(self.id, transport)?;
+            let media = core.media()?;
             // Before anything is given up for it.
-            if !core.media()?.supports(&rtp_parameters) {
+            if !media.supports(&rtp_parameters) {
                 let why = "the router does not take this codec";
                 return Err(Reason::CannotProduce(why.to_owned()));
             }
             Ok((
+                media,
                 core.take_colliding(self.id, source, &rtp_parameters),
                 core.state.starts_muted(user) || !amendments.muted_by.is_empty(),
             ))
@@ -208,7 +227,8 @@ impl Membership {
             drop(handle);
             id
         });
-        let producer = match send(&handle, &rtp_parameters, muted, displaced.is_some()).await {
+        let made = send(&handle, &rtp_parameters, muted, displaced.is_some()).await;
+        let producer = match everywhere(&media, made).await {
             Ok(producer) => producer,
             Err(error) => {
                 if let Some(displaced) = displaced {
@@ -260,6 +280,8 @@ impl Membership {
                 _counted: Counted::one(telemetry::PRODUCERS),
                 paused: Some(paused),
                 applying: false,
+                probe: None,
+                probing: false,
             };
             core.producers.insert(id, handle);
             // A mute may have come or gone while the producer was being made.
@@ -355,16 +377,20 @@ impl Membership {
     ///
     /// # Errors
     /// Refused if the consumer is not the participant's.
-    pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<(), Failure> {
-        let consumer = self.check(|core| {
-            core.state.check_consumer(self.id, id)?;
+    pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<Flow, Failure> {
+        let (consumer, deferred) = self.check(|core| {
+            let deferred = core.state.commit_want(self.id, id, !paused)?;
             let handle = core.consumers.get(&id).ok_or(Reason::ConsumerNotFound)?;
-            Ok(handle.consumer.clone())
+            Ok((handle.consumer.clone(), deferred))
         })?;
-        consumer
-            .set_paused(paused)
+        follow(&Arc::downgrade(&self.room), &consumer, self.id)
             .await
-            .map_err(|error| self.failed(error, |core| core.state.check_consumer(self.id, id)))
+            .map_err(|error| self.failed(error, |core| core.state.check_consumer(self.id, id)))?;
+        Ok(match (paused, deferred) {
+            (true, _) => Flow::Paused,
+            (false, true) => Flow::Deferred,
+            (false, false) => Flow::Resumed,
+        })
     }
 
     /// Ends a consumer.
@@ -453,8 +479,18 @@ async fn send(
     }
 }
 
+/// Makes a new producer available on all of the room's routers, or on none.
+async fn everywhere(
+    media: &Cluster,
+    made: Result<media::Producer, RtpError>,
+) -> Result<media::Producer, RtpError> {
+    let producer = made?;
+    media.publish(&producer).await?;
+    Ok(producer)
+}
+
 impl Core {
-    fn media(&self) -> Result<Arc<RoomMedia>, Reason> {
+    fn media(&self) -> Result<Arc<Cluster>, Reason> {
         self.media.clone().ok_or(Reason::RoomNotFound)
     }
 

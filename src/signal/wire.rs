@@ -64,6 +64,10 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
                 "timestamp": at,
             }),
         ),
+        Event::TransportClosed { transport } => (
+            "transport:closed",
+            json!({ "transportId": transport, "reason": "worker_died" }),
+        ),
         Event::UserJoined(user) => ("room:userJoined", Value::Object(person(user))),
         Event::UserLeft { user, reason } => (
             "room:userLeft",

@@ -4,9 +4,13 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod dtls;
+#[cfg(test)]
+mod house;
 #[cfg(test)]
 mod peer;
 #[cfg(test)]

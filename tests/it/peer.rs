@@ -232,6 +232,12 @@ impl Peer {
         ssrc
     }
 
+    /// Packets of a stream that have arrived so far.
+    pub(crate) fn packets(&self, ssrc: u32) -> u64 {
+        let progress = self.progress.borrow();
+        progress.received.get(&ssrc).map_or(0, |one| one.packets)
+    }
+
     /// Waits until the peer's progress satisfies `condition`.
     pub(crate) async fn until(
         &self,

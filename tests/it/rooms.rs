@@ -1,137 +1,15 @@
 //! Rooms on real workers, with WebRTC peers at the other end of their transports.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use voice_room::{
-    config::{self, Config, Flags, Sources},
-    media::{Media, lenient},
-    model::{ProducerId, RoomId, Source, User, UserId},
-    plugin::PluginHost,
-    room::{CloseReason, Direction, Event, Inbox, Joined, Membership, RoomEnd, Rooms},
-    store::Store,
+    media::lenient,
+    model::{ProducerId, Source, UserId},
+    room::{CloseReason, Direction, Event, RoomEnd},
 };
 
-use crate::peer::{LIMIT, Peer, Track};
-
-/// Rooms on one worker, without plugins.
-struct House {
-    rooms: Rooms,
-    media: Media,
-    _dir: tempfile::TempDir,
-}
-
-impl House {
-    async fn open() -> Self {
-        let Config { media, rooms, .. } = config::resolve(&Sources {
-            flags: Flags {
-                dev: true,
-                ..Flags::default()
-            },
-            file_text: None,
-            environment: Vec::new(),
-            cores: 1,
-            plugins_dir: PathBuf::new(),
-        })
-        .unwrap()
-        .config;
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let plugins = PluginHost::load(&[], &store).await.unwrap();
-        let (media, mut deaths) = Media::start(media).await.unwrap();
-        let rooms = Rooms::new(rooms, 1_024, media.clone(), plugins);
-        let mourner = rooms.clone();
-        tokio::spawn(async move {
-            while let Some(worker) = deaths.recv().await {
-                mourner.worker_died(worker);
-            }
-        });
-        Self {
-            rooms,
-            media,
-            _dir: dir,
-        }
-    }
-
-    async fn join(&self, room: &str, user: u64) -> Guest {
-        let user = Arc::new(User {
-            id: UserId(user),
-            name: None,
-            avatar: None,
-            roles: Vec::new(),
-            claims: "{}".to_owned(),
-        });
-        let joined = self
-            .rooms
-            .join(&RoomId::new(room).unwrap(), &user, &mut None)
-            .await
-            .unwrap();
-        let Joined {
-            membership,
-            inbox,
-            rtp_capabilities,
-            ..
-        } = joined;
-        Guest {
-            membership,
-            inbox,
-            rtp_capabilities,
-        }
-    }
-}
-
-/// A participant and what they are told.
-struct Guest {
-    membership: Membership,
-    inbox: Inbox,
-    rtp_capabilities: Value,
-}
-
-impl Guest {
-    /// The next event; a test that waits longer has failed.
-    async fn next(&mut self) -> Option<Arc<Event>> {
-        tokio::time::timeout(LIMIT, self.inbox.next())
-            .await
-            .expect("an event in time")
-    }
-
-    /// Passes over levels, which come when they come.
-    async fn next_fact(&mut self) -> Option<Event> {
-        loop {
-            match self.next().await?.as_ref() {
-                Event::Speaking { .. } => {}
-                event => return Some(event.clone()),
-            }
-        }
-    }
-
-    async fn connect(&self, direction: Direction) -> (Peer, Value) {
-        let transport = self.membership.create_transport(direction).await.unwrap();
-        let peer = Peer::bind(&self.rtp_capabilities).await;
-        let dtls = lenient::dtls_parameters(&peer.dtls_parameters()).unwrap();
-        let id = transport["id"].as_str().unwrap().parse().unwrap();
-        self.membership.connect_transport(id, dtls).await.unwrap();
-        peer.connect(&transport).await;
-        (peer, transport["id"].clone())
-    }
-
-    async fn produce(&self, transport: &Value, rtp_parameters: &Value) -> ProducerId {
-        let transport = transport.as_str().unwrap().parse().unwrap();
-        let parameters = lenient::rtp_parameters(rtp_parameters).unwrap();
-        self.membership
-            .produce(transport, Source::Mic, parameters)
-            .await
-            .unwrap()
-    }
-
-    /// A connected sender whose producer exists and which does not send yet.
-    async fn speaker(&self) -> (Peer, Track, ProducerId) {
-        let (mut peer, transport) = self.connect(Direction::Send).await;
-        let track = peer.add_track().await;
-        let producer = self.produce(&transport, &track.rtp_parameters).await;
-        (peer, track, producer)
-    }
-}
+use crate::{house::House, peer::LIMIT};
 
 fn new_producer(producer: ProducerId, user: u64) -> Event {
     Event::NewProducer {

@@ -16,8 +16,12 @@ fn room() -> RoomState {
     let limits = Limits {
         participants: 3,
         consumers: 2,
+        speakers: 16,
+        speaker_hold_ms: 600,
+        active_speakers: 16,
+        active_hold_ms: 10_000,
     };
-    RoomState::new(RoomId::new("stage").unwrap(), limits, 600)
+    RoomState::new(RoomId::new("stage").unwrap(), limits)
 }
 
 fn user(id: u64) -> Arc<User> {
