@@ -12,6 +12,7 @@ mod placement;
 mod probe;
 mod producer;
 mod router;
+mod seat;
 mod workers;
 
 pub mod lenient;
@@ -77,12 +78,7 @@ pub enum MediaEvent {
         at: UnixMs,
     },
     /// A producer that is listened to by a [`Probe`] has become loud.
-    Onset {
-        /// The producer.
-        producer: ProducerId,
-        /// What the last packet claimed, in dBov.
-        volume: i8,
-    },
+    Onset(ProducerId),
     /// The peer ended DTLS, or the handshake failed: the transport is of no more use.
     TransportEnded(TransportId),
 }

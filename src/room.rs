@@ -29,7 +29,7 @@ pub use requests::{Consumed, Flow, Joined, Membership};
 use serde_json::Value;
 pub use state::{Direction, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;
 
 use crate::{
@@ -73,6 +73,8 @@ pub(crate) struct Room {
     core: Mutex<Core>,
     plugins: PluginHost,
     events: mpsc::Sender<MediaEvent>,
+    /// Rung when the set of those who are heard changes: its next deadline with it.
+    turned: Arc<Notify>,
     registry: Weak<Registry>,
 }
 
@@ -136,6 +138,7 @@ impl Room {
             speaker_hold_ms: millis(config.speaker_hold),
             active_speakers: config.max_active_speakers,
             active_hold_ms: millis(config.active_speaker_hold),
+            active_grace_ms: millis(config.speaker_interval) * 2 + 100,
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
         let levels = media.levels();
@@ -152,9 +155,11 @@ impl Room {
             id,
             plugins: registry.plugins.clone(),
             events,
+            turned: Arc::default(),
             registry: Arc::downgrade(registry),
         });
-        tokio::spawn(listen(Arc::downgrade(&room), queue, levels));
+        let turned = Arc::clone(&room.turned);
+        tokio::spawn(listen(Arc::downgrade(&room), queue, levels, turned));
         room
     }
 
@@ -311,7 +316,8 @@ impl Core {
 async fn listen(
     room: Weak<Room>,
     mut events: mpsc::Receiver<MediaEvent>,
-    mut levels: tokio::sync::watch::Receiver<Vec<media::Level>>,
+    mut levels: watch::Receiver<Vec<media::Level>>,
+    turned: Arc<Notify>,
 ) {
     let mut deadline: Option<UnixMs> = None;
     let mut measuring = true;
@@ -331,7 +337,7 @@ async fn listen(
                 let (Some(event), Some(room)) = (event, room.upgrade()) else { return };
                 room.change(|core| match event {
                     MediaEvent::FirstRtp { producer, at } => core.state.on_first_rtp(producer, at),
-                    MediaEvent::Onset { producer, .. } => {
+                    MediaEvent::Onset(producer) => {
                         core.state.on_onset(producer, UnixMs::now())
                     }
                     MediaEvent::TransportEnded(transport) => {
@@ -345,6 +351,10 @@ async fn listen(
                 let Some(room) = room.upgrade() else { return };
                 let measured = levels.borrow_and_update().clone();
                 deadline = room.speaking(&measured);
+            }
+            () = turned.notified() => {
+                let Some(room) = room.upgrade() else { return };
+                deadline = room.core.lock().state.speaking_deadline();
             }
             () = wake => {
                 let Some(room) = room.upgrade() else { return };

@@ -3,6 +3,9 @@
 //! which every producer is piped before anybody hears of it. A branch is made
 //! once, however many wait for it, and goes with its last listener.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     num::NonZeroU16,
@@ -27,9 +30,10 @@ use super::{
     Level, Media, MediaError, MediaEvent, Probe, Producer, Transport, WorkerKey, bounded, codec,
     lenient,
     pipe::Link,
-    placement::{Placement, RouterKey, SeatKey},
+    placement::{Placement, RouterKey},
     producer::ProducerInner,
     router::Router,
+    seat::Seat,
 };
 use crate::{config::RoomsConfig, model::ProducerId};
 
@@ -75,16 +79,6 @@ struct Branch {
     link: Link,
     router: Router,
 }
-
-/// A listener's place on one router; given back by drop.
-pub(super) struct Seat {
-    cluster: Weak<Cluster>,
-    key: SeatKey,
-    router: RouterKey,
-}
-
-/// Counts one consumer on a listener's router; until dropped.
-pub(super) struct Ticket(Arc<Seat>);
 
 impl Cluster {
     /// Opens the source router on the least loaded worker.
@@ -163,7 +157,7 @@ impl Cluster {
         loop {
             tries -= 1;
             let seat = self.sit(expected);
-            let branched = seat.router != RouterKey::SOURCE;
+            let branched = seat.router() != RouterKey::SOURCE;
             match self.transport_at(Arc::new(seat), events.clone()).await {
                 Err(error) if branched && tries > 0 => {
                     debug!(%error, "a router went away under a listener: another is tried");
@@ -181,11 +175,12 @@ impl Cluster {
         if router != RouterKey::SOURCE {
             members.branches.entry(router).or_default();
         }
-        Seat {
-            cluster: Arc::downgrade(self),
-            key,
-            router,
-        }
+        Seat::new(Arc::downgrade(self), key, router)
+    }
+
+    /// Reads or changes who is placed where.
+    pub(super) fn placement<T>(&self, change: impl FnOnce(&mut Placement) -> T) -> T {
+        change(&mut self.members.lock().placement)
     }
 
     async fn transport_at(
@@ -193,10 +188,10 @@ impl Cluster {
         seat: Arc<Seat>,
         events: mpsc::Sender<MediaEvent>,
     ) -> Result<Transport, MediaError> {
-        if seat.router == RouterKey::SOURCE {
+        if seat.router() == RouterKey::SOURCE {
             return self.transport_on(&self.source, Some(seat), events).await;
         }
-        let branch = self.branch(seat.router).await?;
+        let branch = self.branch(seat.router()).await?;
         let made = self.transport_on(&branch.router, Some(seat), events).await;
         if made.is_err() && branch.router.is_closed() {
             self.lose(branch.key);
@@ -356,7 +351,7 @@ impl Cluster {
     }
 
     /// Lets a branch go with every pipe that leads there.
-    fn let_go(&self, key: RouterKey, change: impl FnOnce(&mut Placement)) {
+    pub(super) fn let_go(&self, key: RouterKey, change: impl FnOnce(&mut Placement)) {
         // Dropped after the lock's release.
         let (producers, _branch);
         {
@@ -431,47 +426,6 @@ impl Cluster {
             events,
         )
         .await
-    }
-}
-
-impl Seat {
-    pub(super) fn router(&self) -> RouterKey {
-        self.router
-    }
-
-    /// Whether the router is still one of the room's.
-    pub(super) fn is_there(&self) -> bool {
-        let cluster = self.cluster.upgrade();
-        cluster.is_some_and(|cluster| cluster.members.lock().placement.holds(self.key))
-    }
-
-    /// Counts a consumer, before it is made.
-    pub(super) fn ticket(self: &Arc<Self>) -> Ticket {
-        if let Some(cluster) = self.cluster.upgrade() {
-            cluster.members.lock().placement.add_consumer(self.key);
-        }
-        Ticket(Arc::clone(self))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let Some(cluster) = self.cluster.upgrade() else {
-            return;
-        };
-        let emptied = cluster.members.lock().placement.leave(self.key);
-        if let Some(router) = emptied {
-            cluster.let_go(router, |_| ());
-            debug!("a router without listeners was let go");
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(cluster) = self.0.cluster.upgrade() {
-            cluster.members.lock().placement.remove_consumer(self.0.key);
-        }
     }
 }
 

@@ -20,11 +20,10 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use super::{
-    MediaError, MediaEvent, Producer, RtpError, WorkerKey, answered_no, bounded,
-    cluster::{Seat, Ticket},
-    lenient,
+    MediaError, MediaEvent, Producer, RtpError, WorkerKey, answered_no, bounded, lenient,
     placement::RouterKey,
     producer::Setting,
+    seat::{Seat, Ticket},
     workers::Load,
 };
 use crate::model::{ConsumerId, TransportId};

@@ -52,10 +52,9 @@ impl Probe {
                 let volume = extension
                     .and_then(|extension| level(packet, extension))
                     .or_else(|| sounds(packet).then_some(threshold));
-                let loud = volume.filter(|volume| *volume >= threshold);
-                if let Some(volume) = ear.lock().hear(loud, Instant::now()) {
-                    let producer = id;
-                    report(&events, MediaEvent::Onset { producer, volume });
+                let loud = volume.is_some_and(|volume| volume >= threshold);
+                if ear.lock().hear(loud, Instant::now()) {
+                    report(&events, MediaEvent::Onset(id));
                 }
             })
             .detach();
@@ -73,21 +72,21 @@ struct Ear {
 }
 
 impl Ear {
-    /// Takes a packet's level if it was loud; answers it if it is to be reported.
-    fn hear(&mut self, loud: Option<i8>, at: Instant) -> Option<i8> {
-        let Some(volume) = loud else {
+    /// Takes a packet; whether there is an onset to report.
+    fn hear(&mut self, loud: bool, at: Instant) -> bool {
+        if !loud {
             self.loud = 0;
-            return None;
-        };
+            return false;
+        }
         self.loud = self.loud.saturating_add(1);
         let again = self
             .reported
             .is_none_or(|before| at.duration_since(before) >= REPEAT);
-        if self.loud < LOUD_PACKETS || !again {
-            return None;
+        let onset = self.loud >= LOUD_PACKETS && again;
+        if onset {
+            self.reported = Some(at);
         }
-        self.reported = Some(at);
-        Some(volume)
+        onset
     }
 }
 
@@ -205,10 +204,8 @@ mod tests {
     fn two_loud_packets_in_a_row_are_an_onset_and_one_is_not() {
         let start = Instant::now();
         let mut ear = Ear::default();
-        assert_eq!(ear.hear(Some(-30), start), None);
-        assert_eq!(ear.hear(None, start), None);
-        assert_eq!(ear.hear(Some(-30), start), None);
-        assert_eq!(ear.hear(Some(-28), start), Some(-28));
+        let loud = [true, false, true, true].map(|loud| ear.hear(loud, start));
+        assert_eq!(loud, [false, false, false, true]);
     }
 
     #[test]
@@ -217,7 +214,7 @@ mod tests {
         let mut ear = Ear::default();
         let reports = (0..10_u32).filter(|nth| {
             let at = start + Duration::from_millis(20) * *nth;
-            ear.hear(Some(-30), at).is_some()
+            ear.hear(true, at)
         });
         assert_eq!(reports.collect::<Vec<_>>(), [1, 6]);
     }

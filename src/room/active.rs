@@ -2,6 +2,9 @@
 //! at most so many producers, which one enters by speaking and leaves by a long
 //! silence or to make room. Pure.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
@@ -40,6 +43,8 @@ pub(crate) struct ActiveSet {
     /// 0: no limit.
     limit: usize,
     hold_ms: u64,
+    /// A member who was heard within this time keeps its place against all others.
+    grace_ms: u64,
     entries: HashMap<ProducerId, Entry>,
     pins: Pins,
     /// Counts producers, so that of equals the oldest comes first.
@@ -68,19 +73,18 @@ struct Part {
 }
 
 impl ActiveSet {
-    /// A member who was heard within this time keeps its place against all others:
-    /// longer than the pause between two level reports.
-    const SETTLED_MS: u64 = 600;
     /// How many users plugins may pin in one room, present or not.
     const MAX_PINS: usize = 10_000;
 
     /// A set of at most `limit` producers (0: no limit), each of which is let go
-    /// after `hold_ms` milliseconds of silence.
+    /// after `hold_ms` milliseconds of silence, and makes room for others after
+    /// `grace_ms`: longer than the pause between two level reports.
     #[must_use]
-    pub(crate) fn new(limit: usize, hold_ms: u64) -> Self {
+    pub(crate) fn new(limit: usize, hold_ms: u64, grace_ms: u64) -> Self {
         Self {
             limit,
-            hold_ms,
+            hold_ms: hold_ms.max(grace_ms),
+            grace_ms,
             entries: HashMap::new(),
             pins: HashMap::new(),
             added: 0,
@@ -232,7 +236,7 @@ impl ActiveSet {
         members
             .filter(|(_, one)| self.pin_of(one.user) != Pin::In)
             .map(|(id, one)| (one.heard.map_or(0, |heard| heard.0), Reverse(one.nth), *id))
-            .filter(|(heard, ..)| must || at.0.saturating_sub(*heard) >= Self::SETTLED_MS)
+            .filter(|(heard, ..)| must || at.0.saturating_sub(*heard) >= self.grace_ms)
             .min()
             .map(|(.., id)| id)
     }
@@ -328,237 +332,5 @@ fn pin_of(pins: &Pins, user: UserId) -> Pin {
         None => Pin::Auto,
         Some(pins) if pins.values().all(|inside| *inside) => Pin::In,
         Some(_) => Pin::Out,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-
-    const HOLD: u64 = 10_000;
-
-    fn id(n: u128) -> ProducerId {
-        ProducerId(Uuid::from_u128(n))
-    }
-
-    fn at(ms: u64) -> UnixMs {
-        UnixMs(1_000_000 + ms)
-    }
-
-    /// Producers 1 to `count` of users 1 to `count`.
-    fn room(limit: usize, count: u64) -> ActiveSet {
-        let mut set = ActiveSet::new(limit, HOLD);
-        for n in 1..=count {
-            set.add(id(n.into()), UserId(n), false, at(0));
-        }
-        set
-    }
-
-    fn active(set: &ActiveSet) -> Vec<u64> {
-        let mut active: Vec<u64> = set
-            .entries
-            .values()
-            .filter(|one| one.part.active)
-            .map(|one| one.user.0)
-            .collect();
-        active.sort_unstable();
-        active
-    }
-
-    fn moved(turns: &[Turn]) -> Vec<ProducerId> {
-        let moved = turns.iter().filter(|turn| turn.moved);
-        moved.map(|turn| turn.producer).collect()
-    }
-
-    fn plugin(name: &str) -> Arc<str> {
-        name.into()
-    }
-
-    #[test]
-    fn with_no_more_producers_than_the_limit_all_are_active() {
-        let set = room(3, 3);
-        assert_eq!(active(&set), [1, 2, 3]);
-        assert!((1..=3).all(|n| !set.wants_probe(id(n))));
-        assert_eq!(set.deadline(), None);
-    }
-
-    #[test]
-    fn without_a_limit_all_are_active() {
-        assert_eq!(active(&room(0, 40)).len(), 40);
-    }
-
-    #[test]
-    fn in_a_crowded_room_one_enters_by_speaking_and_whoever_is_outside_is_listened_for() {
-        let mut set = room(3, 5);
-        assert_eq!(active(&set), [0_u64; 0]);
-        assert!((1..=5).all(|n| set.wants_probe(id(n))));
-        let turns = set.hear([id(4)], at(10));
-        assert_eq!(moved(&turns), [id(4)]);
-        assert!(set.is_active(id(4)) && !set.wants_probe(id(4)));
-        assert!(moved(&set.hear([id(4)], at(20))).is_empty(), "once");
-    }
-
-    #[test]
-    fn those_who_spoke_last_are_heard_on_when_the_room_becomes_crowded() {
-        let mut set = room(2, 2);
-        set.hear([id(2)], at(10));
-        let turns = set.add(id(3), UserId(3), false, at(20));
-        assert_eq!(active(&set), [2]);
-        assert_eq!(moved(&turns), [id(1), id(3)]);
-        let turns = set.remove(id(3), at(30));
-        assert_eq!(moved(&turns), [id(1)], "and all are active again");
-    }
-
-    #[test]
-    fn whoever_has_been_silent_longest_makes_room_but_never_one_who_speaks() {
-        let mut set = room(2, 4);
-        set.hear([id(1)], at(0));
-        set.hear([id(2)], at(400));
-        set.hear([id(3)], at(500));
-        assert_eq!(active(&set), [1, 2], "both speak still");
-        set.hear([id(3)], at(700));
-        assert_eq!(active(&set), [2, 3]);
-        set.hear([id(2), id(3), id(4)], at(2_000));
-        assert_eq!(active(&set), [2, 3], "heard in the same report");
-    }
-
-    #[test]
-    fn silence_ends_a_place_at_the_deadline_and_not_before() {
-        let mut set = room(2, 3);
-        set.hear([id(1)], at(0));
-        assert_eq!(set.deadline(), Some(at(HOLD)));
-        assert!(set.settle(at(HOLD - 1)).is_empty());
-        assert_eq!(moved(&set.settle(at(HOLD))), [id(1)]);
-        assert!(set.wants_probe(id(1)));
-        assert_eq!(set.deadline(), None);
-    }
-
-    #[test]
-    fn the_muted_hold_no_place_and_are_not_listened_for() {
-        let mut set = room(2, 3);
-        set.hear([id(1)], at(0));
-        assert_eq!(moved(&set.mute(id(1), true, at(10))), [id(1)]);
-        assert!(!set.wants_probe(id(1)));
-        assert!(
-            moved(&set.hear([id(1)], at(20))).is_empty(),
-            "a late report"
-        );
-        set.mute(id(1), false, at(30));
-        assert!(set.wants_probe(id(1)));
-    }
-
-    #[test]
-    fn one_who_is_pinned_in_stays_through_silence_and_displaces_others() {
-        let mut set = room(2, 4);
-        set.hear([id(1), id(2)], at(0));
-        set.pin(&plugin("stage"), UserId(4), Pin::In, at(10));
-        assert_eq!(active(&set).len(), 2);
-        assert!(set.is_active(id(4)));
-        set.settle(at(HOLD * 3));
-        assert_eq!(active(&set), [4]);
-        set.hear([id(1), id(2)], at(HOLD * 3));
-        set.hear([id(3)], at(HOLD * 3 + 5_000));
-        assert!(set.is_active(id(4)));
-        set.pin(&plugin("stage"), UserId(4), Pin::Auto, at(HOLD * 3 + 5_000));
-        assert!(!set.is_active(id(4)));
-    }
-
-    #[test]
-    fn more_pins_than_places_are_served_in_order_of_arrival() {
-        let mut set = room(2, 4);
-        for n in [4, 2, 3] {
-            set.pin(&plugin("stage"), UserId(n), Pin::In, at(0));
-        }
-        assert_eq!(active(&set).len(), 2);
-        assert_eq!(active(&set), [2, 4], "who has a place keeps it");
-    }
-
-    #[test]
-    fn one_who_is_kept_out_is_not_heard_in_a_small_room_either() {
-        let mut set = room(3, 2);
-        let turns = set.pin(&plugin("stage"), UserId(1), Pin::Out, at(0));
-        assert_eq!(moved(&turns), [id(1)]);
-        assert!(moved(&set.hear([id(1)], at(10))).is_empty());
-        assert!(!set.wants_probe(id(1)));
-        set.pin(&plugin("other"), UserId(1), Pin::In, at(20));
-        assert!(!set.is_active(id(1)), "out goes before in");
-        set.pin(&plugin("stage"), UserId(1), Pin::Auto, at(30));
-        assert!(set.is_active(id(1)));
-    }
-
-    #[test]
-    fn those_who_are_kept_out_do_not_make_a_room_crowded() {
-        let mut set = room(2, 3);
-        set.pin(&plugin("stage"), UserId(3), Pin::Out, at(0));
-        assert_eq!(active(&set), [1, 2]);
-    }
-
-    #[test]
-    fn a_pin_waits_for_its_user() {
-        let mut set = room(1, 1);
-        set.pin(&plugin("stage"), UserId(9), Pin::In, at(0));
-        set.hear([id(1)], at(0));
-        set.add(id(9), UserId(9), false, at(10));
-        assert_eq!(active(&set), [9]);
-    }
-
-    proptest! {
-        #[test]
-        fn the_set_keeps_its_limit_and_tells_every_change(
-            limit in 0_usize..4,
-            steps in prop::collection::vec((0_u8..7, 1_u64..8, 0_u64..3_000), 1..200),
-        ) {
-            let mut set = ActiveSet::new(limit, HOLD);
-            let mut told: HashMap<ProducerId, bool> = HashMap::new();
-            let mut now = 0;
-            for (what, n, passed) in steps {
-                now += passed;
-                let (producer, user, time) = (id(n.into()), UserId(n), at(now));
-                let turns = match what {
-                    0 if told.contains_key(&producer) => {
-                        told.remove(&producer);
-                        set.remove(producer, time)
-                    }
-                    0 | 1 if !told.contains_key(&producer) => {
-                        told.insert(producer, true);
-                        set.add(producer, user, false, time)
-                    }
-                    2 => set.mute(producer, n % 2 == 0, time),
-                    3 => set.pin(&plugin("a"), user, Pin::In, time),
-                    4 => set.pin(&plugin("b"), user, Pin::Out, time),
-                    5 => {
-                        set.pin(&plugin("a"), user, Pin::Auto, time)
-                            .into_iter()
-                            .chain(set.pin(&plugin("b"), user, Pin::Auto, time))
-                            .collect()
-                    }
-                    _ => set.hear([producer], time),
-                };
-                for turn in turns.iter().filter(|turn| turn.moved) {
-                    let active = told.get_mut(&turn.producer);
-                    prop_assert!(active.is_some(), "a producer that has ended");
-                    *active.unwrap() ^= true;
-                }
-                let active: Vec<ProducerId> = told.keys().copied().filter(|id| set.is_active(*id)).collect();
-                for (id, was) in &told {
-                    prop_assert_eq!(set.is_active(*id), *was, "a change was not told");
-                }
-                let free = told
-                    .keys()
-                    .filter(|id| set.pin_of(set.entries[*id].user) != Pin::Out)
-                    .count();
-                if limit == 0 || free <= limit {
-                    prop_assert_eq!(active.len(), free, "all are active");
-                } else {
-                    prop_assert!(active.len() <= limit);
-                }
-                for id in &active {
-                    prop_assert!(!set.wants_probe(*id));
-                }
-            }
-        }
     }
 }

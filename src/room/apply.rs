@@ -90,6 +90,7 @@ impl Room {
         id: ProducerId,
         dropped: &mut Dropped,
     ) {
+        self.turned.notify_one();
         let wanted = core.state.wants_probe(id);
         let Some(handle) = core.producers.get_mut(&id) else {
             return;

@@ -55,6 +55,8 @@ pub(crate) struct Limits {
     pub active_speakers: usize,
     /// How long a silent producer stays among them, in milliseconds.
     pub active_hold_ms: u64,
+    /// How long it cannot be displaced, in milliseconds.
+    pub active_grace_ms: u64,
 }
 
 /// What follows from a change, in order. The shell around the state carries it
@@ -198,7 +200,11 @@ impl RoomState {
             producers: HashMap::new(),
             muted_users: HashMap::new(),
             speakers: Speakers::new(limits.speaker_hold_ms),
-            active: ActiveSet::new(limits.active_speakers, limits.active_hold_ms),
+            active: ActiveSet::new(
+                limits.active_speakers,
+                limits.active_hold_ms,
+                limits.active_grace_ms,
+            ),
             opened: false,
             ended: false,
         }

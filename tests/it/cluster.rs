@@ -213,7 +213,7 @@ const OTHER: usize = 1;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_dies_takes_its_own_listeners_only_and_they_find_another_router() {
-    let house = House::with(2, TWO_A_ROUTER).await;
+    let house = House::with(3, TWO_A_ROUTER).await;
     let ada = house.join("hall", 1).await;
     let (peer, track, producer) = ada.speaker().await;
     peer.speak(&track, -20).await;
@@ -235,6 +235,7 @@ async fn a_worker_that_dies_takes_its_own_listeners_only_and_they_find_another_r
     }
     everybody_hears(&rescued).await;
     everybody_hears(&audience).await;
+    assert_eq!(house.routers("hall"), 2, "another one");
     assert!(!ada.membership.is_over());
     // Those who were not hit have heard of nothing.
     for (mut guest, ..) in audience {

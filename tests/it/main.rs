@@ -17,3 +17,5 @@ mod peer;
 mod plugins;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod speakers;

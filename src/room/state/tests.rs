@@ -1,5 +1,7 @@
 //! The rules, one sentence each.
 
+mod heard;
+
 use serde_json::json;
 use uuid::Uuid;
 
@@ -20,6 +22,7 @@ fn room() -> RoomState {
         speaker_hold_ms: 600,
         active_speakers: 16,
         active_hold_ms: 10_000,
+        active_grace_ms: 600,
     };
     RoomState::new(RoomId::new("stage").unwrap(), limits)
 }
