@@ -192,11 +192,14 @@ impl Cluster {
             return self.transport_on(&self.source, Some(seat), events).await;
         }
         let branch = self.branch(seat.router()).await?;
-        let made = self.transport_on(&branch.router, Some(seat), events).await;
-        if made.is_err() && branch.router.is_closed() {
-            self.lose(branch.key);
+        match self.transport_on(&branch.router, Some(seat), events).await {
+            Ok(made) if !made.is_placed() => Err(MediaError::NoWorker),
+            Err(error) if branch.router.is_closed() => {
+                self.lose(branch.key);
+                Err(error)
+            }
+            made => made,
         }
-        made
     }
 
     async fn transport_on(
@@ -325,9 +328,8 @@ impl Cluster {
                     }
                     return Ok(());
                 }
-                Err(error) if branch.router.is_closed() => {
-                    debug!(%error, "a router died before a producer reached it");
-                    self.lose(branch.key);
+                Err(error) if self.is_gone(branch) => {
+                    debug!(%error, "a router went before a producer reached it");
                     return Ok(());
                 }
                 Err(error) if tries > 0 => {
@@ -337,6 +339,15 @@ impl Cluster {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a branch is of no more use, because its worker died or its last
+    /// listener left.
+    fn is_gone(&self, branch: &Branch) -> bool {
+        if branch.router.is_closed() {
+            self.lose(branch.key);
+        }
+        !self.members.lock().branches.contains_key(&branch.key)
     }
 
     /// A worker has died. `true` if it carried a branch: the transports on it are

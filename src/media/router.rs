@@ -14,7 +14,10 @@ use super::{
     MediaError, WorkerKey, bounded,
     workers::{Berth, Load},
 };
-use crate::config::MediaConfig;
+use crate::{
+    config::MediaConfig,
+    telemetry::{self, Counted},
+};
 
 /// A router. Dropping it closes everything that was made from it, once the
 /// handles of that are gone too.
@@ -26,6 +29,7 @@ pub(super) struct Router {
     limit: Duration,
     /// First estimate of what a listener can receive, in bit/s.
     initial_bitrate: Option<u32>,
+    _counted: Counted,
 }
 
 impl Router {
@@ -40,6 +44,7 @@ impl Router {
             load: berth.load,
             limit,
             initial_bitrate: config.initial_outgoing_bitrate,
+            _counted: Counted::one(telemetry::ROUTERS),
         })
     }
 

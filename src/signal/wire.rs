@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{ProducerId, RoomId, Source, UnixMs, UserId},
+        model::{ProducerId, RoomId, Source, TransportId, UnixMs, UserId},
         room::{CloseReason, RoomEnd},
     };
 
@@ -267,6 +267,13 @@ mod tests {
                 },
                 "speaker:active",
                 json!({ "userId": null, "activeSpeakers": [], "volumes": [], "timestamp": 5 }),
+            ),
+            (
+                Event::TransportClosed {
+                    transport: TransportId(Uuid::nil()),
+                },
+                "transport:closed",
+                json!({ "transportId": Uuid::nil(), "reason": "worker_died" }),
             ),
             (
                 Event::UserJoined(user()),
