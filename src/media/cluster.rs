@@ -193,7 +193,7 @@ impl Cluster {
         }
         let branch = self.branch(seat.router()).await?;
         match self.transport_on(&branch.router, Some(seat), events).await {
-            Ok(made) if !made.is_placed() => Err(MediaError::NoWorker),
+            Ok(made) if !made.is_there() => Err(MediaError::NoWorker),
             Err(error) if branch.router.is_closed() => {
                 self.lose(branch.key);
                 Err(error)

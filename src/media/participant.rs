@@ -82,10 +82,11 @@ impl Transport {
         self.place.worker
     }
 
-    /// Whether the router that it was made on is still one of the room's.
+    /// Whether it is still there: its worker lives, and the router that it was made
+    /// on is one of the room's.
     #[must_use]
-    pub fn is_placed(&self) -> bool {
-        self.place.seat.as_ref().is_none_or(|seat| seat.is_there())
+    pub fn is_there(&self) -> bool {
+        !self.transport.closed() && self.place.seat.as_ref().is_none_or(|seat| seat.is_there())
     }
 
     /// The transport's id.
@@ -224,7 +225,7 @@ struct ConsumerInner {
     /// Whether it was told to flow last; `None` when that is not known. Held while
     /// the worker is asked, so that two who want different things follow each other.
     flows: tokio::sync::Mutex<Option<bool>>,
-    _ticket: Option<Ticket>,
+    ticket: Option<Ticket>,
 }
 
 impl Consumer {
@@ -238,7 +239,7 @@ impl Consumer {
                 consumer,
                 limit,
                 flows: tokio::sync::Mutex::new(Some(false)),
-                _ticket: ticket,
+                ticket,
             }),
         }
     }
@@ -247,6 +248,13 @@ impl Consumer {
     #[must_use]
     pub fn id(&self) -> ConsumerId {
         ConsumerId(self.inner.consumer.id().into())
+    }
+
+    /// Whether it is still there, with its transport and its producer.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        let ticket = self.inner.ticket.as_ref();
+        !self.inner.consumer.closed() && ticket.is_none_or(Ticket::is_valid)
     }
 
     /// What the receiving endpoint must expect, in mediasoup's JSON shape.

@@ -47,6 +47,13 @@ impl Seat {
     }
 }
 
+impl Ticket {
+    /// Whether the router is still one of the room's.
+    pub(super) fn is_valid(&self) -> bool {
+        self.0.is_there()
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let Some(cluster) = self.cluster.upgrade() else {

@@ -129,7 +129,7 @@ impl Membership {
         };
         let committed = self.check(|core| {
             // Its router may have gone before anybody knew of it.
-            if made.as_ref().is_ok_and(|made| !made.is_placed()) {
+            if made.as_ref().is_ok_and(|made| !made.is_there()) {
                 made = Err(MediaError::NoWorker);
             }
             let transport = made.as_ref().ok().map(media::Transport::id);
@@ -159,7 +159,10 @@ impl Membership {
             core.transport(id)
         })?;
         if let Err(error) = transport.connect(dtls_parameters).await {
-            return Err(self.failed(error, |core| core.state.cancel_connect(self.id, id)));
+            return Err(self.failed(error, |core| {
+                core.state.cancel_connect(self.id, id)?;
+                there(&transport)
+            }));
         }
         Ok(())
     }
@@ -174,7 +177,10 @@ impl Membership {
             core.transport(id)
         })?;
         transport.restart_ice().await.map_err(|error| {
-            self.failed(error, |core| core.state.check_transport(self.id, id, None))
+            self.failed(error, |core| {
+                core.state.check_transport(self.id, id, None)?;
+                there(&transport)
+            })
         })
     }
 
@@ -209,7 +215,10 @@ impl Membership {
         let consumer = match handle.consume(&source, rtp_capabilities, priority).await {
             Ok(consumer) => consumer,
             Err(error) => {
-                self.check(|core| core.state.check_consume(self.id, transport, producer))?;
+                self.check(|core| {
+                    core.state.check_consume(self.id, transport, producer)?;
+                    there(&handle)
+                })?;
                 return Err(match error {
                     RtpError::Unsupported(why) => Reason::CannotConsume(why).into(),
                     RtpError::Media(error) => error.into(),
@@ -272,7 +281,13 @@ impl Membership {
         })?;
         follow(&Arc::downgrade(&self.room), &consumer, self.id)
             .await
-            .map_err(|error| self.failed(error, |core| core.state.check_consumer(self.id, id)))?;
+            .map_err(|error| {
+                self.failed(error, |core| {
+                    core.state.check_consumer(self.id, id)?;
+                    let there = consumer.is_there().then_some(());
+                    there.ok_or(Reason::ConsumerNotFound)
+                })
+            })?;
         Ok(match (paused, deferred) {
             (true, _) => Flow::Paused,
             (false, true) => Flow::Deferred,
@@ -346,6 +361,14 @@ impl Membership {
         let answer = self.room.plugins.command(call).await?;
         Some(answer.map_err(Failure::from))
     }
+}
+
+/// A worker may have died of which the room has not heard yet.
+fn there(transport: &media::Transport) -> Result<(), Reason> {
+    transport
+        .is_there()
+        .then_some(())
+        .ok_or(Reason::TransportNotFound)
 }
 
 impl Core {

@@ -269,13 +269,6 @@ mod tests {
                 json!({ "userId": null, "activeSpeakers": [], "volumes": [], "timestamp": 5 }),
             ),
             (
-                Event::TransportClosed {
-                    transport: TransportId(Uuid::nil()),
-                },
-                "transport:closed",
-                json!({ "transportId": Uuid::nil(), "reason": "worker_died" }),
-            ),
-            (
                 Event::UserJoined(user()),
                 "room:userJoined",
                 json!({ "userId": 7, "name": "Ada" }),
@@ -309,6 +302,14 @@ mod tests {
         for (given, name, payload) in cases {
             assert_eq!(event(&given), (Cow::Borrowed(name), payload));
         }
+    }
+
+    #[test]
+    fn a_lost_transport_is_named_with_the_reason() {
+        let transport = TransportId(Uuid::nil());
+        let told = json!({ "transportId": transport, "reason": "worker_died" });
+        let name = Cow::Borrowed("transport:closed");
+        assert_eq!(event(&Event::TransportClosed { transport }), (name, told));
     }
 
     #[test]

@@ -102,6 +102,6 @@ async fn a_router_that_goes_while_listeners_wait_for_it_is_replaced() {
     let late = room.transport_at(Arc::new(second), events()).await;
     assert!(matches!(late, Err(MediaError::NoWorker)));
     let another = room.create_receive_transport(1, events()).await.unwrap();
-    assert!(another.is_placed());
+    assert!(another.is_there());
     assert_eq!(room.routers(), 2);
 }

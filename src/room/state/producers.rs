@@ -275,8 +275,11 @@ impl RoomState {
             let Some(producer) = self.producers.get(&turn.producer).filter(|_| turn.moved) else {
                 continue;
             };
-            let flows = producer.consumers.iter();
-            out.extend(flows.map(|(participant, id)| Output::ApplyFlow(*participant, *id)));
+            let wanted = producer.consumers.iter().filter(|(participant, id)| {
+                let listener = self.participants.get(participant);
+                listener.is_some_and(|one| one.consumers.get(id).is_some_and(|one| one.wanted))
+            });
+            out.extend(wanted.map(|(participant, id)| Output::ApplyFlow(*participant, *id)));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::room::active::Pin;
 
-/// One place for those who are heard; participants 1 and 2 send, 3 listens to both.
+/// One place for those who are heard; participants 1 and 2 send, 3 wants to hear both.
 fn stage() -> RoomState {
     let limits = Limits {
         participants: 3,
@@ -22,6 +22,7 @@ fn stage() -> RoomState {
         speak(&mut room, n, n * 100, Source::Mic);
         room.commit_consume(pid(3), tid(31), prod(n * 100), cons(n))
             .unwrap();
+        room.commit_want(pid(3), cons(n), true).unwrap();
     }
     room
 }
@@ -56,6 +57,13 @@ fn a_consumer_flows_when_its_client_wants_it_and_its_producer_is_heard() {
 }
 
 #[test]
+fn nothing_is_done_about_a_consumer_that_its_client_does_not_want() {
+    let mut room = stage();
+    room.commit_want(pid(3), cons(1), false).unwrap();
+    assert!(flows(&room.on_onset(prod(100), T)).is_empty());
+}
+
+#[test]
 fn whoever_makes_room_stops_and_whoever_enters_starts() {
     let mut room = stage();
     room.on_onset(prod(100), T);
@@ -68,7 +76,6 @@ fn whoever_makes_room_stops_and_whoever_enters_starts() {
 #[test]
 fn a_producer_that_ends_may_leave_a_room_in_which_all_are_heard() {
     let mut room = stage();
-    room.commit_want(pid(3), cons(2), true).unwrap();
     let out = room.commit_close_producer(pid(1), prod(100), T).unwrap();
     assert_eq!(flows(&out), [cons(2)]);
     assert!(room.wants_flow(pid(3), cons(2)));
