@@ -147,8 +147,8 @@ impl Hall {
 #[tokio::main]
 async fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
-    let turns = if quick { 8 } else { 32 };
-    let rounds = if quick { 2 } else { 5 };
+    let turns = if quick { 8 } else { 16 };
+    let rounds = if quick { 2 } else { 4 };
 
     let mut limited = Hall::open(LIMIT).await;
     // Once around, so that nobody is in the set for having been the first.

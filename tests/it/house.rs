@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 use voice_room::{
-    config::{self, Config, Flags, Sources},
+    config::{self, Config, Flags, PluginConfig, Sources},
     media::{Media, lenient},
     model::{ConsumerId, ProducerId, RoomId, Source, TransportId, User, UserId},
     plugin::PluginHost,
@@ -15,7 +15,7 @@ use voice_room::{
 
 use crate::peer::{LIMIT, Peer, Track};
 
-/// Rooms without plugins.
+/// Rooms on real workers.
 pub(crate) struct House {
     pub(crate) rooms: Rooms,
     pub(crate) media: Media,
@@ -23,13 +23,22 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// One worker, and the configuration's defaults.
+    /// One worker, no plugins, and the configuration's defaults.
     pub(crate) async fn open() -> Self {
-        Self::with(1, "").await
+        Self::with_plugins(&[]).await
     }
 
-    /// So many workers, and a configuration file with this text.
+    /// One worker, these plugins, and the configuration's defaults.
+    pub(crate) async fn with_plugins(plugins: &[PluginConfig]) -> Self {
+        Self::build(1, "", plugins).await
+    }
+
+    /// So many workers, no plugins, and a configuration file with this text.
     pub(crate) async fn with(workers: usize, file: &str) -> Self {
+        Self::build(workers, file, &[]).await
+    }
+
+    async fn build(workers: usize, file: &str, plugins: &[PluginConfig]) -> Self {
         let Config { media, rooms, .. } = config::resolve(&Sources {
             flags: Flags {
                 dev: true,
@@ -44,9 +53,22 @@ impl House {
         .config;
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let plugins = PluginHost::load(&[], &store).await.unwrap();
+        let plugins = PluginHost::load(plugins, &store).await.unwrap();
         let (media, mut deaths) = Media::start(media).await.unwrap();
-        let rooms = Rooms::new(rooms, 1_024, media.clone(), plugins);
+        let rooms = Rooms::new(rooms, 1_024, media.clone(), plugins.clone());
+        let (carrier, counter) = (rooms.downgrade(), rooms.downgrade());
+        plugins.connect(
+            move |room, plugin, actions| {
+                if let Some(rooms) = carrier.upgrade() {
+                    rooms.carry_out(room, plugin, actions);
+                }
+            },
+            move |room| {
+                counter
+                    .upgrade()
+                    .map_or(0, |rooms| rooms.participants(room))
+            },
+        );
         let mourner = rooms.clone();
         tokio::spawn(async move {
             while let Some(worker) = deaths.recv().await {
@@ -165,6 +187,13 @@ impl Guest {
         let track = peer.add_track().await;
         let producer = self.produce(&transport, &track.rtp_parameters).await;
         (peer, track, producer)
+    }
+
+    /// A connected listener to the producer, and the SSRC under which it comes.
+    pub(crate) async fn listener(&self, producer: ProducerId) -> (Peer, u32) {
+        let ear = self.ear().await;
+        let (stream, _) = self.hear(&ear, producer).await;
+        (ear.peer, stream.ssrc)
     }
 
     /// A connected receiver.

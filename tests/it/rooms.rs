@@ -29,19 +29,7 @@ async fn a_speaker_is_heard_and_the_first_packet_is_told_once() {
 
     let (peer, track, producer) = ada.speaker().await;
     assert_eq!(ben.next_fact().await, Some(new_producer(producer, 1)));
-    let (listener, transport) = ben.connect(Direction::Receive).await;
-    let capabilities = lenient::rtp_capabilities(&listener.rtp_capabilities()).unwrap();
-    let transport = transport.as_str().unwrap().parse().unwrap();
-    let consumed = ben
-        .membership
-        .consume(transport, producer, capabilities)
-        .await
-        .unwrap();
-    let ssrc = listener.expect(&consumed.rtp_parameters).await;
-    ben.membership
-        .pause_consumer(consumed.id, false)
-        .await
-        .unwrap();
+    let (listener, ssrc) = ben.listener(producer).await;
 
     peer.speak(&track, -20).await;
     for guest in [&mut ada, &mut ben] {
