@@ -251,6 +251,14 @@ pub struct RoomsConfig {
     pub max_participants: usize,
     /// Consumers of one participant. Default 512.
     pub max_consumers: usize,
+    /// Consumers on one of a room's routers: from there on, listeners are put on
+    /// a router of another worker. Default 500.
+    pub max_consumers_per_router: usize,
+    /// Producers of one room that are forwarded at once, those who spoke last; 0
+    /// forwards all. Default 16.
+    pub max_active_speakers: usize,
+    /// How long a silent producer stays among them. Default 10 s.
+    pub active_speaker_hold: Duration,
     /// Average level from which someone counts as speaking, in dBov (0 is the
     /// loudest, -127 silence). Default -60.
     pub speaker_threshold_dbov: i8,

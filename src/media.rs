@@ -5,21 +5,26 @@
 //! media threads; every callback here does one non-blocking send and returns.
 //! Worker requests have no time-outs of their own, so each one gets ours.
 
+mod cluster;
 mod participant;
+mod pipe;
+mod placement;
+mod probe;
+mod producer;
 mod router;
+mod seat;
 mod workers;
 
 pub mod lenient;
 
 use std::{future::Future, time::Duration};
 
+pub use cluster::Cluster;
+pub use mediasoup::prelude::{DtlsParameters, RtpCapabilities, RtpParameters};
 use mediasoup::{prelude::RtpCodecParameters, worker::RequestError};
-pub use mediasoup::{
-    prelude::{DtlsParameters, RtpCapabilities, RtpParameters},
-    router::RouterId,
-};
-pub use participant::{Consumer, Producer, Transport};
-pub use router::RoomMedia;
+pub use participant::{Consumer, Transport};
+pub use probe::Probe;
+pub use producer::Producer;
 pub use workers::{Media, WorkerKey};
 
 use crate::model::{Codec, ProducerId, TransportId, UnixMs};
@@ -72,6 +77,8 @@ pub enum MediaEvent {
         /// When the packet was seen.
         at: UnixMs,
     },
+    /// A producer that is listened to by a [`Probe`] has become loud.
+    Onset(ProducerId),
     /// The peer ended DTLS, or the handshake failed: the transport is of no more use.
     TransportEnded(TransportId),
 }

@@ -1,41 +1,43 @@
-//! Rooms: the registry, and around each room's pure state the shell that holds
-//! the media handles and the participants' event queues.
+//! Rooms: around each room's pure state the shell that holds the media handles
+//! and the participants' event queues; [`Rooms`] finds and opens them.
 //!
 //! Every request is one short function of [`Membership`]: check, act, commit.
 //! Nothing awaits while holding a room.
 
+mod active;
+mod apply;
 mod event;
 mod reason;
+mod registry;
 mod requests;
 mod speakers;
 mod state;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+pub use active::Pin;
 pub use event::{Audience, CloseReason, Departure, Event, Inbox, Outbox, RoomEnd};
 use parking_lot::Mutex;
 pub use reason::Reason;
-pub use requests::{Consumed, Joined, Membership};
+use registry::Registry;
+pub use registry::{Rooms, WeakRooms};
+pub use requests::{Consumed, Flow, Joined, Membership};
 use serde_json::Value;
 pub use state::{Direction, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
-use tokio::sync::{OnceCell, mpsc};
-use tracing::{debug, info, warn};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::info;
 
 use crate::{
-    config::RoomsConfig,
-    media::{self, Media, MediaError, MediaEvent, RoomMedia, WorkerKey},
+    media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
         ConsumerId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User, UserId,
     },
-    plugin::{Action, JoinCall, ParticipantView, PluginHost, RoomView},
+    plugin::{JoinCall, PluginHost},
     telemetry::{self, Counted},
 };
 
@@ -62,271 +64,8 @@ impl From<Reason> for Failure {
     }
 }
 
-/// All rooms of this server. Cheap to clone.
-#[derive(Clone)]
-pub struct Rooms {
-    registry: Arc<Registry>,
-}
-
-/// The rooms, for as long as somebody else keeps them.
-#[derive(Clone)]
-pub struct WeakRooms(Weak<Registry>);
-
-impl WeakRooms {
-    /// The rooms, if they are still kept.
-    #[must_use]
-    pub fn upgrade(&self) -> Option<Rooms> {
-        self.0.upgrade().map(|registry| Rooms { registry })
-    }
-}
-
-struct Registry {
-    config: RoomsConfig,
-    /// Events that may wait for one participant.
-    outbox_capacity: usize,
-    media: Media,
-    plugins: PluginHost,
-    draining: AtomicBool,
-    rooms: Mutex<HashMap<RoomId, Arc<OnceCell<Arc<Room>>>>>,
-}
-
 /// A media queue as long as this is only full if its room's task has stopped.
 const MEDIA_EVENTS: usize = 8_192;
-
-/// When a pause that the worker did not take is tried again.
-const PAUSE_RETRY: Duration = Duration::from_secs(1);
-
-/// How often a joiner who met a room's end tries again.
-const JOIN_TRIES: usize = 5;
-
-impl Rooms {
-    /// No rooms yet.
-    #[must_use]
-    pub fn new(
-        config: RoomsConfig,
-        outbox_capacity: usize,
-        media: Media,
-        plugins: PluginHost,
-    ) -> Self {
-        let registry = Registry {
-            config,
-            outbox_capacity,
-            media,
-            plugins,
-            draining: AtomicBool::new(false),
-            rooms: Mutex::default(),
-        };
-        Self {
-            registry: Arc::new(registry),
-        }
-    }
-
-    /// Takes a user into a room, opening it if need be. The place that the
-    /// session has in another room is given up once the new one is to be had, so
-    /// that a refusal changes nothing; one in the same room once nobody refuses.
-    ///
-    /// # Errors
-    /// A refusal if the server drains, the room is full or a plugin says no.
-    pub async fn join(
-        &self,
-        id: &RoomId,
-        user: &Arc<User>,
-        before: &mut Option<Membership>,
-    ) -> Result<Joined, Failure> {
-        let registry = &self.registry;
-        if registry.draining.load(Ordering::Acquire) {
-            return Err(Reason::Draining.into());
-        }
-        let again = before
-            .as_ref()
-            .is_some_and(|one| one.room() == id && !one.is_over());
-        let participant = ParticipantId::random();
-        let (room, connections) = registry.look(id, user.id, again)?;
-        let view = ParticipantView {
-            id: participant,
-            user: Arc::clone(user),
-            connections,
-        };
-        let call = JoinCall {
-            room,
-            participant: view,
-            at: UnixMs::now(),
-        };
-        registry.plugins.before_join(call).await?;
-        if again && let Some(before) = before.take() {
-            before.leave();
-        }
-        for _ in 0..JOIN_TRIES {
-            let room = registry.open(id).await?;
-            let (outbox, inbox) = Outbox::new(registry.outbox_capacity);
-            match room.admit(participant, user, outbox) {
-                Ok((snapshot, call)) => {
-                    if let Some(before) = before.take() {
-                        before.leave();
-                    }
-                    let membership = Membership::new(room, participant);
-                    let plugins = registry.plugins.describe_room(call).await;
-                    let rtp_capabilities = membership.rtp_capabilities();
-                    return Ok(Joined {
-                        membership,
-                        inbox,
-                        rtp_capabilities,
-                        snapshot,
-                        plugins,
-                    });
-                }
-                // The room ended between finding and entering it.
-                Err(Reason::RoomNotFound) => {}
-                Err(reason) => return Err(reason.into()),
-            }
-        }
-        Err(Reason::RoomNotFound.into())
-    }
-
-    /// For those whom the rooms hold themselves.
-    #[must_use]
-    pub fn downgrade(&self) -> WeakRooms {
-        WeakRooms(Arc::downgrade(&self.registry))
-    }
-
-    /// Carries out what a plugin asks for in a room, in order, without waiting.
-    pub fn carry_out(&self, id: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
-        match self.registry.find(id) {
-            Some(room) => room.change(|core| {
-                let at = UnixMs::now();
-                actions
-                    .into_iter()
-                    .flat_map(|one| core.state.apply(plugin, one, at))
-                    .collect()
-            }),
-            None => debug!(room = %id, plugin = %plugin, "no room to carry out actions in"),
-        }
-    }
-
-    /// How many participants a room has; none if it is not open.
-    #[must_use]
-    pub fn participants(&self, id: &RoomId) -> u32 {
-        let room = self.registry.find(id);
-        room.map_or(0, |room| room.core.lock().state.view().participants)
-    }
-
-    /// Whether a plugin registered this client event.
-    #[must_use]
-    pub fn has_command(&self, name: &str) -> bool {
-        self.registry.plugins.has_command(name)
-    }
-
-    /// Ends the rooms that a worker carried.
-    pub fn worker_died(&self, worker: WorkerKey) {
-        for room in self.registry.all() {
-            if room.media().is_some_and(|media| media.worker() == worker) {
-                room.end(RoomEnd::WorkerDied);
-            }
-        }
-    }
-
-    /// Takes nobody in any more.
-    pub fn drain(&self) {
-        self.registry.draining.store(true, Ordering::Release);
-    }
-
-    /// Whether [`Rooms::drain`] was called.
-    #[must_use]
-    pub fn draining(&self) -> bool {
-        self.registry.draining.load(Ordering::Acquire)
-    }
-
-    /// Ends all rooms; their participants are told.
-    pub fn end_all(&self, reason: RoomEnd) {
-        for room in self.registry.all() {
-            room.end(reason);
-        }
-    }
-}
-
-impl Registry {
-    fn find(&self, id: &RoomId) -> Option<Arc<Room>> {
-        self.rooms
-            .lock()
-            .get(id)
-            .and_then(|cell| cell.get().cloned())
-    }
-
-    /// The room as a newcomer finds it, and how many connections their user will
-    /// have there; `again`: one of them gives its place up.
-    fn look(&self, id: &RoomId, user: UserId, again: bool) -> Result<(RoomView, u32), Reason> {
-        if let Some(room) = self.find(id) {
-            let core = room.core.lock();
-            if !core.state.ended() {
-                if !again {
-                    core.state.check_join()?;
-                }
-                let connections = core.state.connections(user) + u32::from(!again);
-                return Ok((core.state.view(), connections));
-            }
-        }
-        Ok((
-            RoomView {
-                id: id.clone(),
-                participants: 0,
-            },
-            1,
-        ))
-    }
-
-    fn all(&self) -> Vec<Arc<Room>> {
-        self.rooms
-            .lock()
-            .values()
-            .filter_map(|cell| cell.get().cloned())
-            .collect()
-    }
-
-    /// The room, opened once however many ask at the same time.
-    async fn open(self: &Arc<Self>, id: &RoomId) -> Result<Arc<Room>, Failure> {
-        let cell = Arc::clone(self.rooms.lock().entry(id.clone()).or_default());
-        let opened = cell
-            .get_or_try_init(|| async {
-                let media = self.media.open_room(&self.config).await?;
-                info!(room = %id, "room opened");
-                Ok::<_, MediaError>(Room::open(self, id.clone(), media))
-            })
-            .await;
-        let room = match opened {
-            Ok(room) => Arc::clone(room),
-            Err(error) => {
-                // The next one to ask tries afresh, but not beside those who are
-                // trying with this cell: they hold clones, made under the lock.
-                self.forget(id, |current| {
-                    Arc::ptr_eq(current, &cell)
-                        && cell.get().is_none()
-                        && Arc::strong_count(current) == 2
-                });
-                return Err(error.into());
-            }
-        };
-        if self.draining.load(Ordering::Acquire) {
-            room.end(RoomEnd::Shutdown);
-            return Err(Reason::Draining.into());
-        }
-        // A worker that died while the room was being opened did not find it.
-        if room
-            .media()
-            .is_some_and(|media| !self.media.runs(media.worker()))
-        {
-            room.end(RoomEnd::WorkerDied);
-            return Err(MediaError::NoWorker.into());
-        }
-        Ok(room)
-    }
-
-    fn forget(&self, id: &RoomId, same: impl Fn(&Arc<OnceCell<Arc<Room>>>) -> bool) {
-        let mut rooms = self.rooms.lock();
-        if rooms.get(id).is_some_and(same) {
-            rooms.remove(id);
-        }
-    }
-}
 
 /// One room: pure state, media handles and event queues behind one short lock.
 pub(crate) struct Room {
@@ -334,13 +73,15 @@ pub(crate) struct Room {
     core: Mutex<Core>,
     plugins: PluginHost,
     events: mpsc::Sender<MediaEvent>,
+    /// Rung when the set of those who are heard changes: its next deadline with it.
+    turned: Arc<Notify>,
     registry: Weak<Registry>,
 }
 
 struct Core {
     state: RoomState,
     /// Gone once the room has ended.
-    media: Option<Arc<RoomMedia>>,
+    media: Option<Arc<Cluster>>,
     transports: HashMap<TransportId, media::Transport>,
     producers: HashMap<ProducerId, ProducerHandle>,
     consumers: HashMap<ConsumerId, ConsumerHandle>,
@@ -364,6 +105,10 @@ struct ProducerHandle {
     paused: Option<bool>,
     /// A task is bringing it in line.
     applying: bool,
+    /// Listens for its first words while nobody receives it.
+    probe: Option<media::Probe>,
+    /// A task is making a probe.
+    probing: bool,
 }
 
 /// A consumer's media.
@@ -375,25 +120,31 @@ struct ConsumerHandle {
 /// Handles that close when dropped, kept until the lock is released.
 #[derive(Default)]
 struct Dropped {
-    _media: Option<Arc<RoomMedia>>,
+    _media: Option<Arc<Cluster>>,
     transports: Vec<media::Transport>,
     producers: Vec<ProducerHandle>,
     consumers: Vec<ConsumerHandle>,
+    probes: Vec<media::Probe>,
 }
 
 impl Room {
-    fn open(registry: &Arc<Registry>, id: RoomId, media: RoomMedia) -> Arc<Self> {
+    fn open(registry: &Arc<Registry>, id: RoomId, media: Cluster) -> Arc<Self> {
         let config = &registry.config;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let limits = Limits {
             participants: config.max_participants,
             consumers: config.max_consumers,
+            speakers: usize::from(config.speaker_max_entries),
+            speaker_hold_ms: millis(config.speaker_hold),
+            active_speakers: config.max_active_speakers,
+            active_hold_ms: millis(config.active_speaker_hold),
+            active_grace_ms: millis(config.speaker_interval) * 2 + 100,
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
         let levels = media.levels();
-        let hold = u64::try_from(config.speaker_hold.as_millis()).unwrap_or(u64::MAX);
         let room = Arc::new(Self {
             core: Mutex::new(Core {
-                state: RoomState::new(id.clone(), limits, hold),
+                state: RoomState::new(id.clone(), limits),
                 media: Some(Arc::new(media)),
                 transports: HashMap::new(),
                 producers: HashMap::new(),
@@ -404,13 +155,15 @@ impl Room {
             id,
             plugins: registry.plugins.clone(),
             events,
+            turned: Arc::default(),
             registry: Arc::downgrade(registry),
         });
-        tokio::spawn(listen(Arc::downgrade(&room), queue, levels));
+        let turned = Arc::clone(&room.turned);
+        tokio::spawn(listen(Arc::downgrade(&room), queue, levels, turned));
         room
     }
 
-    fn media(&self) -> Option<Arc<RoomMedia>> {
+    fn media(&self) -> Option<Arc<Cluster>> {
         self.core.lock().media.clone()
     }
 
@@ -439,6 +192,23 @@ impl Room {
         self.change(|core| {
             core.state
                 .commit_leave(participant, departure, UnixMs::now())
+        });
+    }
+
+    /// Listeners whose router has gone with its worker.
+    fn lose_transports(self: &Arc<Self>, worker: WorkerKey) {
+        self.change(|core| {
+            let on = |(_, one): &(&TransportId, &media::Transport)| one.worker() == worker;
+            let lost: Vec<TransportId> = core
+                .transports
+                .iter()
+                .filter(on)
+                .map(|(id, _)| *id)
+                .collect();
+            let at = UnixMs::now();
+            let lost = lost.into_iter();
+            lost.flat_map(|id| core.state.on_transport_lost(id, at))
+                .collect()
         });
     }
 
@@ -475,6 +245,8 @@ impl Room {
                     Output::Tell(audience, event) => core.tell(audience, event, &mut slow),
                     Output::Inform(fact) => self.plugins.notify(fact),
                     Output::ApplyPause(id) => self.apply_pause(core, id),
+                    Output::ApplyFlow(participant, id) => self.apply_flow(core, participant, id),
+                    Output::ApplyProbe(id) => self.apply_probe(core, id, dropped),
                     Output::DropTransport(id) => {
                         dropped.transports.extend(core.transports.remove(&id));
                     }
@@ -521,48 +293,6 @@ impl Room {
             });
         }
     }
-
-    /// Brings a producer's media in line with the state, whatever order mutes
-    /// and unmutes come in.
-    fn apply_pause(self: &Arc<Self>, core: &mut Core, id: ProducerId) {
-        let Some(handle) = core.producers.get_mut(&id) else {
-            return;
-        };
-        if handle.applying || handle.paused == Some(core.state.wants_paused(id)) {
-            return;
-        }
-        handle.applying = true;
-        let room = Arc::downgrade(self);
-        tokio::spawn(async move {
-            while let Some((producer, wanted)) = room.upgrade().and_then(|room| room.unapplied(id))
-            {
-                let applied = producer.set_paused(wanted).await;
-                drop(producer);
-                if let Some(room) = room.upgrade()
-                    && let Some(handle) = room.core.lock().producers.get_mut(&id)
-                {
-                    handle.paused = applied.is_ok().then_some(wanted);
-                }
-                if let Err(error) = applied {
-                    warn!(producer = %id, %error, "pause not applied yet");
-                    tokio::time::sleep(PAUSE_RETRY).await;
-                }
-            }
-        });
-    }
-
-    /// A producer whose media is not as it should be, and how that is; marks it
-    /// as settled otherwise.
-    fn unapplied(&self, id: ProducerId) -> Option<(media::Producer, bool)> {
-        let mut core = self.core.lock();
-        let wanted = core.state.wants_paused(id);
-        let handle = core.producers.get_mut(&id)?;
-        if handle.paused == Some(wanted) {
-            handle.applying = false;
-            return None;
-        }
-        Some((handle.producer.clone(), wanted))
-    }
 }
 
 impl Core {
@@ -586,7 +316,8 @@ impl Core {
 async fn listen(
     room: Weak<Room>,
     mut events: mpsc::Receiver<MediaEvent>,
-    mut levels: tokio::sync::watch::Receiver<Vec<media::Level>>,
+    mut levels: watch::Receiver<Vec<media::Level>>,
+    turned: Arc<Notify>,
 ) {
     let mut deadline: Option<UnixMs> = None;
     let mut measuring = true;
@@ -606,6 +337,9 @@ async fn listen(
                 let (Some(event), Some(room)) = (event, room.upgrade()) else { return };
                 room.change(|core| match event {
                     MediaEvent::FirstRtp { producer, at } => core.state.on_first_rtp(producer, at),
+                    MediaEvent::Onset(producer) => {
+                        core.state.on_onset(producer, UnixMs::now())
+                    }
                     MediaEvent::TransportEnded(transport) => {
                         core.state.on_transport_ended(transport, UnixMs::now())
                     }
@@ -617,6 +351,10 @@ async fn listen(
                 let Some(room) = room.upgrade() else { return };
                 let measured = levels.borrow_and_update().clone();
                 deadline = room.speaking(&measured);
+            }
+            () = turned.notified() => {
+                let Some(room) = room.upgrade() else { return };
+                deadline = room.core.lock().state.speaking_deadline();
             }
             () = wake => {
                 let Some(room) = room.upgrade() else { return };

@@ -35,6 +35,8 @@ pub const REQUEST_SECONDS: &str = "voice_room_request_seconds";
 pub const REFUSED_FRAMES: &str = "voice_room_refused_frames_total";
 /// `oversize`: larger than a session's limit; `rate`: over its budget of events.
 pub const REFUSED_FRAME_REASONS: [&str; 2] = ["oversize", "rate"];
+/// Gauge: media routers; more than rooms where rooms have outgrown one.
+pub const ROUTERS: &str = "voice_room_routers";
 /// Gauge: media workers that run.
 pub const WORKERS: &str = "voice_room_workers";
 /// Counter: media workers that died.
@@ -146,8 +148,9 @@ fn describe() {
     describe_gauge!(PARTICIPANTS, "Participants in all rooms");
     describe_gauge!(PRODUCERS, "Audio streams that participants send");
     describe_gauge!(CONSUMERS, "Audio streams that participants receive");
+    describe_gauge!(ROUTERS, "Media routers");
     describe_gauge!(WORKERS, "Media workers that run");
-    for name in [ROOMS, PARTICIPANTS, PRODUCERS, CONSUMERS, WORKERS] {
+    for name in [ROOMS, PARTICIPANTS, PRODUCERS, CONSUMERS, ROUTERS, WORKERS] {
         gauge!(name).set(0.0);
     }
     describe_counter!(WORKER_DEATHS, "Media workers that died");
@@ -196,6 +199,7 @@ mod tests {
             PARTICIPANTS,
             PRODUCERS,
             CONSUMERS,
+            ROUTERS,
             WORKERS,
             WORKER_DEATHS,
         ] {

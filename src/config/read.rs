@@ -283,6 +283,17 @@ fn rooms(root: &mut Section<'_>) -> RoomsConfig {
     RoomsConfig {
         max_participants: root.value("rooms.max_participants", &kind::whole(1..=100_000), 1000),
         max_consumers: root.value("rooms.max_consumers", &kind::whole(1..=100_000), 512),
+        max_consumers_per_router: root.value(
+            "rooms.max_consumers_per_router",
+            &kind::whole(1..=100_000),
+            500,
+        ),
+        max_active_speakers: root.value("rooms.max_active_speakers", &kind::whole(0..=1000), 16),
+        active_speaker_hold: root.value(
+            "rooms.active_speaker_hold_ms",
+            &kind::millis(1000..=600_000),
+            Duration::from_secs(10),
+        ),
         speaker_threshold_dbov: root.value(
             "rooms.speaker_threshold_dbov",
             &kind::whole(-127..=0),

@@ -1,11 +1,8 @@
-//! One participant's media: transports, producers and consumers. Each handle
-//! closes its media when the last clone is dropped.
+//! One participant's media: transports and consumers. Each handle closes its
+//! media when the last clone is dropped.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -13,21 +10,23 @@ use mediasoup::{
     consumer::ConsumerOptions,
     prelude::{
         AudioLevelObserver, ConsumeError, DtlsParameters, MediaKind, ProduceError, ProducerOptions,
-        RtpCapabilities, RtpObserver, RtpObserverAddProducerOptions, RtpParameters, Transport as _,
-        WebRtcTransport, WebRtcTransportRemoteParameters,
+        RtpCapabilities, RtpParameters, Transport as _, WebRtcTransport,
+        WebRtcTransportRemoteParameters,
     },
-    producer::{ProducerScore, ProducerTraceEventData, ProducerTraceEventType},
     types::data_structures::DtlsState,
 };
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error};
+use tokio::sync::mpsc;
+use tracing::error;
 
 use super::{
-    MediaError, MediaEvent, RtpError, answered_no, bounded, codec, lenient, workers::Load,
+    MediaError, MediaEvent, Producer, RtpError, WorkerKey, answered_no, bounded, lenient,
+    placement::RouterKey,
+    producer::Setting,
+    seat::{Seat, Ticket},
+    workers::Load,
 };
-use crate::model::{Codec, ConsumerId, ProducerId, TransportId, UnixMs};
+use crate::model::{ConsumerId, TransportId};
 
 /// A WebRTC transport of one participant. Cheap to clone.
 #[derive(Clone)]
@@ -38,7 +37,16 @@ pub struct Transport {
     /// Whether packets of this transport are traced: its first producer decides.
     traced: Arc<OnceLock<bool>>,
     observer: AudioLevelObserver,
-    _load: Arc<Load>,
+    /// Last, so that the transport has gone when the place is given back.
+    place: Arc<Place>,
+}
+
+/// Where a transport is.
+pub(super) struct Place {
+    pub(super) worker: WorkerKey,
+    /// A listener's; a transport to send over has none.
+    pub(super) seat: Option<Arc<Seat>>,
+    pub(super) _load: Load,
 }
 
 impl Transport {
@@ -46,7 +54,7 @@ impl Transport {
         transport: WebRtcTransport,
         observer: AudioLevelObserver,
         events: mpsc::Sender<MediaEvent>,
-        load: Load,
+        place: Place,
         limit: Duration,
     ) -> Self {
         let id = TransportId(transport.id().into());
@@ -64,8 +72,21 @@ impl Transport {
             limit,
             traced: Arc::default(),
             observer,
-            _load: Arc::new(load),
+            place: Arc::new(place),
         }
+    }
+
+    /// The worker that carries the transport.
+    #[must_use]
+    pub fn worker(&self) -> WorkerKey {
+        self.place.worker
+    }
+
+    /// Whether it is still there: its worker lives, and the router that it was made
+    /// on is one of the room's.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.transport.closed() && self.place.seat.as_ref().is_none_or(|seat| seat.is_there())
     }
 
     /// The transport's id.
@@ -143,18 +164,14 @@ impl Transport {
             }
             Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
         };
-        Ok(Producer {
-            inner: Arc::new(ProducerInner {
-                producer,
-                observer: self.observer.clone(),
-                observed: AtomicBool::new(false),
-                events: self.events.clone(),
-                limit: self.limit,
-                traced,
-                paused: Arc::new(AtomicBool::new(paused)),
-                first: OnceLock::new(),
-            }),
-        })
+        let setting = Setting {
+            observer: self.observer.clone(),
+            events: self.events.clone(),
+            limit: self.limit,
+            traced,
+            paused,
+        };
+        Ok(Producer::new(producer, setting))
     }
 
     /// Starts sending a producer's stream to the peer, paused; `priority` when bandwidth is
@@ -168,7 +185,12 @@ impl Transport {
         rtp_capabilities: RtpCapabilities,
         priority: Option<u8>,
     ) -> Result<Consumer, RtpError> {
-        let mut options = ConsumerOptions::new(producer.inner.producer.id(), rtp_capabilities);
+        let seat = self.place.seat.as_ref();
+        let router = seat.map_or(RouterKey::SOURCE, |seat| seat.router());
+        // Every router of the room has it, unless that router is gone.
+        let id = producer.id_on(router).ok_or(MediaError::NoWorker)?;
+        let ticket = seat.map(Seat::ticket);
+        let mut options = ConsumerOptions::new(id, rtp_capabilities);
         options.paused = true;
         match tokio::time::timeout(self.limit, self.transport.consume(options)).await {
             Err(_) => Err(MediaError::TimedOut("consume").into()),
@@ -177,7 +199,7 @@ impl Transport {
                 if let Some(priority) = priority {
                     bounded(limit, "set priority", consumer.set_priority(priority)).await?;
                 }
-                Ok(Consumer { consumer, limit })
+                Ok(Consumer::new(consumer, ticket, limit))
             }
             Ok(Err(ConsumeError::Request(error))) if !answered_no(&error) => {
                 Err(MediaError::Request {
@@ -191,220 +213,83 @@ impl Transport {
     }
 }
 
-/// An audio stream that a participant sends. Cheap to clone.
-#[derive(Clone)]
-pub struct Producer {
-    pub(super) inner: Arc<ProducerInner>,
-}
-
-pub(super) struct ProducerInner {
-    pub(super) producer: mediasoup::producer::Producer,
-    observer: AudioLevelObserver,
-    observed: AtomicBool,
-    events: mpsc::Sender<MediaEvent>,
-    limit: Duration,
-    traced: bool,
-    paused: Arc<AtomicBool>,
-    /// Reports the first packet; set where packets cannot be traced.
-    first: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-}
-
-impl Drop for ProducerInner {
-    /// A level report holds every producer that it names, under a lock that the
-    /// end of a producer takes as well: were a report its last holder, the media
-    /// thread would wait for itself. So no report may name it any more.
-    fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        if *self.observed.get_mut() {
-            let (producer, observer) = (self.producer.clone(), self.observer.clone());
-            let limit = self.limit;
-            runtime.spawn(async move {
-                let removed = observer.remove_producer(producer.id());
-                if let Err(error) = bounded(limit, "stop observing", removed).await {
-                    debug!(producer = %producer.id(), %error, "not removed from the observer");
-                }
-                drop(producer);
-            });
-        }
-    }
-}
-
-impl Producer {
-    /// The producer's id.
-    #[must_use]
-    pub fn id(&self) -> ProducerId {
-        ProducerId(self.inner.producer.id().into())
-    }
-
-    /// The codec in use.
-    #[must_use]
-    pub fn codec(&self) -> Codec {
-        codec(self.inner.producer.rtp_parameters())
-    }
-
-    /// Whether a stream with these parameters could not run beside this one on
-    /// the same transport, because it reuses its SSRC or MID.
-    #[must_use]
-    pub fn collides_with(&self, parameters: &RtpParameters) -> bool {
-        let mine = self.inner.producer.rtp_parameters();
-        let same_mid = mine.mid.is_some() && mine.mid == parameters.mid;
-        let same_ssrc = mine.encodings.iter().any(|one| {
-            one.ssrc.is_some()
-                && parameters
-                    .encodings
-                    .iter()
-                    .any(|other| other.ssrc == one.ssrc)
-        });
-        same_mid || same_ssrc
-    }
-
-    /// Reports the first RTP packet once, as [`MediaEvent::FirstRtp`]: from the
-    /// packet itself, by a trace event that is switched off again; where packets
-    /// cannot be traced, from the first score, which the first packet causes.
-    /// While paused, packets arrive but are no start.
-    ///
-    /// # Errors
-    /// If the worker fails the request.
-    pub async fn watch_first_rtp(&self) -> Result<(), MediaError> {
-        let id = self.id();
-        let events = self.inner.events.clone();
-        let (stop, stopped) = oneshot::channel();
-        let stop = Mutex::new(Some(stop));
-        let first: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
-            if let Some(stop) = stop.lock().take() {
-                report(
-                    &events,
-                    MediaEvent::FirstRtp {
-                        producer: id,
-                        at: UnixMs::now(),
-                    },
-                );
-                stop.send(()).ok();
-            }
-        });
-        let traced = self.inner.traced;
-        let handler = if traced {
-            let first = Arc::clone(&first);
-            self.inner.producer.on_trace(move |event| {
-                if matches!(event, ProducerTraceEventData::Rtp { .. }) {
-                    first();
-                }
-            })
-        } else {
-            self.inner.first.set(Arc::clone(&first)).ok();
-            let (first, paused) = (Arc::clone(&first), Arc::clone(&self.inner.paused));
-            self.inner.producer.on_score(move |scores| {
-                if !paused.load(Ordering::Relaxed) && scored(scores) {
-                    first();
-                }
-            })
-        };
-        if traced {
-            let on = self
-                .inner
-                .producer
-                .enable_trace_event(vec![ProducerTraceEventType::Rtp]);
-            bounded(self.inner.limit, "watch for RTP", on).await?;
-        }
-        // A packet that was quicker than the handler is visible in the score.
-        self.look_at_score(&*first);
-        drop(first);
-        let (weak, limit) = (Arc::downgrade(&self.inner), self.inner.limit);
-        tokio::spawn(async move {
-            // Ends with the producer as well, whose handlers hold the sender.
-            let packet = stopped.await;
-            drop(handler);
-            if let (true, Ok(()), Some(inner)) = (traced, packet, weak.upgrade()) {
-                let off = inner.producer.enable_trace_event(Vec::new());
-                if let Err(error) = bounded(limit, "stop watching for RTP", off).await {
-                    debug!(producer = %id, %error, "RTP trace left on");
-                }
-            }
-        });
-        Ok(())
-    }
-
-    fn look_at_score(&self, first: &(dyn Fn() + Send + Sync)) {
-        let running = !self.inner.paused.load(Ordering::Relaxed);
-        if running && scored(&self.inner.producer.score()) {
-            first();
-        }
-    }
-
-    /// Includes the producer in the room's level reports until it closes.
-    ///
-    /// # Errors
-    /// If the worker fails the request.
-    pub async fn observe(&self) -> Result<(), MediaError> {
-        self.inner.observed.store(true, Ordering::Relaxed);
-        let options = RtpObserverAddProducerOptions::new(self.inner.producer.id());
-        let added = self.inner.observer.add_producer(options);
-        bounded(self.inner.limit, "observe producer", added).await
-    }
-
-    /// Stops or starts forwarding to all consumers.
-    ///
-    /// # Errors
-    /// If the worker fails the request.
-    pub async fn set_paused(&self, paused: bool) -> Result<(), MediaError> {
-        let (producer, limit) = (&self.inner.producer, self.inner.limit);
-        if paused {
-            bounded(limit, "pause producer", producer.pause()).await?;
-        } else {
-            bounded(limit, "resume producer", producer.resume()).await?;
-        }
-        self.inner.paused.store(paused, Ordering::Relaxed);
-        if let Some(first) = self.inner.first.get() {
-            // What arrived while paused was no start; what flows now is.
-            self.look_at_score(&**first);
-        }
-        Ok(())
-    }
-}
-
-/// Whether packets have been scored: the first one is.
-fn scored(scores: &[ProducerScore]) -> bool {
-    scores.iter().any(|score| score.score > 0)
-}
-
 /// An audio stream that a participant receives. Cheap to clone.
 #[derive(Clone)]
 pub struct Consumer {
+    inner: Arc<ConsumerInner>,
+}
+
+struct ConsumerInner {
     consumer: mediasoup::consumer::Consumer,
     limit: Duration,
+    /// Whether it was told to flow last; `None` when that is not known. Held while
+    /// the worker is asked, so that two who want different things follow each other.
+    flows: tokio::sync::Mutex<Option<bool>>,
+    ticket: Option<Ticket>,
 }
 
 impl Consumer {
+    fn new(
+        consumer: mediasoup::consumer::Consumer,
+        ticket: Option<Ticket>,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            inner: Arc::new(ConsumerInner {
+                consumer,
+                limit,
+                flows: tokio::sync::Mutex::new(Some(false)),
+                ticket,
+            }),
+        }
+    }
+
     /// The consumer's id.
     #[must_use]
     pub fn id(&self) -> ConsumerId {
-        ConsumerId(self.consumer.id().into())
+        ConsumerId(self.inner.consumer.id().into())
+    }
+
+    /// Whether it is still there, with its transport and its producer.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        let ticket = self.inner.ticket.as_ref();
+        !self.inner.consumer.closed() && ticket.is_none_or(Ticket::is_valid)
     }
 
     /// What the receiving endpoint must expect, in mediasoup's JSON shape.
     #[must_use]
     pub fn rtp_parameters(&self) -> Value {
-        json!(self.consumer.rtp_parameters())
+        json!(self.inner.consumer.rtp_parameters())
     }
 
-    /// Stops or starts sending to this consumer's client.
+    /// Starts or stops sending to this consumer's client, as `wanted` says at the
+    /// time when it is this caller's turn, until it says nothing else.
     ///
     /// # Errors
-    /// If the worker fails the request.
-    pub async fn set_paused(&self, paused: bool) -> Result<(), MediaError> {
-        if paused {
-            bounded(self.limit, "pause consumer", self.consumer.pause()).await
-        } else {
-            bounded(self.limit, "resume consumer", self.consumer.resume()).await
+    /// If the worker fails a request.
+    pub async fn follow(&self, wanted: impl Fn() -> bool) -> Result<(), MediaError> {
+        let (consumer, limit) = (&self.inner.consumer, self.inner.limit);
+        let mut flows = self.inner.flows.lock().await;
+        loop {
+            let wanted = wanted();
+            if *flows == Some(wanted) {
+                return Ok(());
+            }
+            *flows = None;
+            if wanted {
+                bounded(limit, "resume consumer", consumer.resume()).await?;
+            } else {
+                bounded(limit, "pause consumer", consumer.pause()).await?;
+            }
+            *flows = Some(wanted);
         }
     }
 }
 
 /// Called on the media thread: one non-blocking send. The channel is sized so
 /// that only a room task that has stopped can fill it.
-fn report(events: &mpsc::Sender<MediaEvent>, event: MediaEvent) {
+pub(super) fn report(events: &mpsc::Sender<MediaEvent>, event: MediaEvent) {
     if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event) {
         error!(?event, "media event lost: the room's queue is full");
     }

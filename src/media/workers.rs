@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::{MediaError, RoomMedia, bounded};
+use super::{Cluster, MediaError, bounded};
 use crate::{
     config::{MediaConfig, RoomsConfig},
     telemetry,
@@ -29,7 +29,7 @@ use crate::{
 
 /// Names one worker thread for as long as it lives; a replacement has another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WorkerKey(u64);
+pub struct WorkerKey(pub(super) u64);
 
 /// How long to wait before another try to replace a worker that died.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -111,27 +111,48 @@ impl Media {
         self.inner.config.workers
     }
 
-    /// Opens a router for a room on the least loaded worker.
+    /// Opens a room's source router on the least loaded worker.
     ///
     /// # Errors
     /// If no worker is running or the worker fails the request.
-    pub async fn open_room(&self, rooms: &RoomsConfig) -> Result<RoomMedia, MediaError> {
-        let (worker, server, key, load) = {
-            let live = self.inner.live.lock();
-            let least = live
+    pub async fn open_room(&self, rooms: &RoomsConfig) -> Result<Cluster, MediaError> {
+        Cluster::open(self, rooms).await
+    }
+
+    pub(super) fn config(&self) -> &MediaConfig {
+        &self.inner.config
+    }
+
+    /// The running workers, the least loaded first.
+    pub(super) fn by_load(&self) -> Vec<WorkerKey> {
+        let live = self.inner.live.lock();
+        let mut workers: Vec<(usize, WorkerKey)> = live
+            .values()
+            .map(|live| (live.load.load(Ordering::Relaxed), live.key))
+            .collect();
+        drop(live);
+        workers.sort_by_key(|(load, key)| (*load, key.0));
+        workers.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// A place for a router on this worker; on the least loaded if none is named.
+    pub(super) fn berth(&self, worker: Option<WorkerKey>) -> Result<Berth, MediaError> {
+        let live = self.inner.live.lock();
+        let chosen = match worker {
+            Some(key) => live.values().find(|live| live.key == key),
+            None => live
                 .values()
-                .min_by_key(|live| live.load.load(Ordering::Relaxed))
-                .ok_or(MediaError::NoWorker)?;
-            // Counted before the await, so that a burst of rooms spreads.
-            least.load.fetch_add(1, Ordering::Relaxed);
-            (
-                least.worker.clone(),
-                least.server.clone(),
-                least.key,
-                Load(Arc::clone(&least.load)),
-            )
+                .min_by_key(|live| (live.load.load(Ordering::Relaxed), live.key.0)),
         };
-        RoomMedia::open(&worker, server, key, load, (&self.inner.config, rooms)).await
+        let chosen = chosen.ok_or(MediaError::NoWorker)?;
+        // Counted before the await, so that a burst of rooms spreads.
+        chosen.load.fetch_add(1, Ordering::Relaxed);
+        Ok(Berth {
+            worker: chosen.worker.clone(),
+            server: chosen.server.clone(),
+            key: chosen.key,
+            load: Load(Arc::clone(&chosen.load)),
+        })
     }
 
     /// Ends a worker and replaces it exactly as if its thread had died. The
@@ -204,6 +225,14 @@ impl Inner {
         };
         WebRtcServerListenInfos::new(info(Protocol::Udp)).insert(info(Protocol::Tcp))
     }
+}
+
+/// What a router is made with on its worker.
+pub(super) struct Berth {
+    pub(super) worker: Worker,
+    pub(super) server: WebRtcServer,
+    pub(super) key: WorkerKey,
+    pub(super) load: Load,
 }
 
 /// Counts a router or transport towards its worker's load until dropped.

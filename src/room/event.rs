@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use crate::model::{ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId};
+use crate::model::{ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, User, UserId};
 
 /// Something that a participant is told. Faces turn it into their own wire form.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,11 @@ pub enum Event {
         speakers: Vec<(UserId, i8)>,
         /// When.
         at: UnixMs,
+    },
+    /// A listener's transport has gone with its router; a new one finds another.
+    TransportClosed {
+        /// The transport.
+        transport: TransportId,
     },
     /// A user has entered.
     UserJoined(Arc<User>),

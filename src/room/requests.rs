@@ -1,23 +1,20 @@
 //! What a participant asks for. Each function checks, acts and commits; the
 //! faces call nothing else.
 
+mod produce;
+
 use std::sync::Arc;
 
 use serde_json::Value;
-use tracing::debug;
 
 use super::{
-    ConsumerHandle, Core, Departure, Direction, Failure, Inbox, PluginNotes, ProducerHandle,
-    Reason, Room, Snapshot, state::Stream,
+    ConsumerHandle, Core, Departure, Direction, Failure, Inbox, PluginNotes, Reason, Room,
+    Snapshot, apply::follow,
 };
 use crate::{
-    media::{
-        self, DtlsParameters, MediaError, RoomMedia, RtpCapabilities, RtpError, RtpParameters,
-    },
-    model::{
-        ConsumerId, Hook, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, UserId,
-    },
-    plugin::{Amendments, CommandCall, ConsumeCall, ProduceCall},
+    media::{self, Cluster, DtlsParameters, MediaError, RtpCapabilities, RtpError},
+    model::{ConsumerId, Hook, ParticipantId, ProducerId, RoomId, TransportId, UnixMs, UserId},
+    plugin::{CommandCall, ConsumeCall},
     telemetry::{self, Counted},
 };
 
@@ -46,6 +43,17 @@ pub struct Consumed {
     pub producer_paused: bool,
 }
 
+/// What became of a consumer that was to flow or to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It does not flow.
+    Paused,
+    /// It flows.
+    Resumed,
+    /// It will flow, by itself, as soon as its producer speaks.
+    Deferred,
+}
+
 /// One participant's place in a room. Dropping it leaves the room, as a
 /// connection that ended.
 pub struct Membership {
@@ -58,11 +66,6 @@ impl Drop for Membership {
         self.room.leave(self.id, &Departure::Disconnected);
     }
 }
-
-/// Tries at a stream whose SSRC or MID a closing producer still holds, and the
-/// pause between them: the worker frees it within a message's round trip.
-const REPLACE_TRIES: usize = 50;
-const REPLACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 impl Membership {
     pub(super) fn new(room: Arc<Room>, id: ParticipantId) -> Self {
@@ -115,13 +118,21 @@ impl Membership {
     /// # Errors
     /// Refused if there is one already.
     pub async fn create_transport(&self, direction: Direction) -> Result<Value, Failure> {
-        let media = self.check(|core| {
+        let (media, expected) = self.check(|core| {
             core.state.check_new_transport(self.id, direction)?;
-            core.media()
+            Ok((core.media()?, core.state.expected_consumers(self.id)))
         })?;
-        let made = media.create_transport(self.room.events.clone()).await;
-        let transport = made.as_ref().ok().map(media::Transport::id);
+        let events = self.room.events.clone();
+        let mut made = match direction {
+            Direction::Send => media.create_send_transport(events).await,
+            Direction::Receive => media.create_receive_transport(expected, events).await,
+        };
         let committed = self.check(|core| {
+            // Its router may have gone before anybody knew of it.
+            if made.as_ref().is_ok_and(|made| !made.is_there()) {
+                made = Err(MediaError::NoWorker);
+            }
+            let transport = made.as_ref().ok().map(media::Transport::id);
             core.state
                 .commit_new_transport(self.id, direction, transport)?;
             if let Ok(transport) = &made {
@@ -148,7 +159,10 @@ impl Membership {
             core.transport(id)
         })?;
         if let Err(error) = transport.connect(dtls_parameters).await {
-            return Err(self.failed(error, |core| core.state.cancel_connect(self.id, id)));
+            return Err(self.failed(error, |core| {
+                core.state.cancel_connect(self.id, id)?;
+                there(&transport)
+            }));
         }
         Ok(())
     }
@@ -163,110 +177,11 @@ impl Membership {
             core.transport(id)
         })?;
         transport.restart_ice().await.map_err(|error| {
-            self.failed(error, |core| core.state.check_transport(self.id, id, None))
+            self.failed(error, |core| {
+                core.state.check_transport(self.id, id, None)?;
+                there(&transport)
+            })
         })
-    }
-
-    /// Starts sending audio. The room knows of it before this returns.
-    ///
-    /// # Errors
-    /// Refused by a plugin, or if transport or parameters do not fit.
-    pub async fn produce(
-        &self,
-        transport: TransportId,
-        source: Source,
-        rtp_parameters: RtpParameters,
-    ) -> Result<ProducerId, Failure> {
-        let codec = media::codec(&rtp_parameters);
-        let (handle, call) = self.check(|core| {
-            core.state.check_produce(self.id, transport)?;
-            let call = ProduceCall {
-                room: core.state.view(),
-                participant: core.state.participant(self.id)?,
-                source,
-                codec,
-                at: UnixMs::now(),
-            };
-            Ok((core.transport(transport)?, call))
-        })?;
-        let user = call.participant.user.id;
-        let amendments = self.room.plugins.before_produce(call).await?;
-        let (displaced, muted) = self.check(|core| {
-            core.state.check_produce(self.id, transport)?;
-            // Before anything is given up for it.
-            if !core.media()?.supports(&rtp_parameters) {
-                let why = "the router does not take this codec";
-                return Err(Reason::CannotProduce(why.to_owned()));
-            }
-            Ok((
-                core.take_colliding(self.id, source, &rtp_parameters),
-                core.state.starts_muted(user) || !amendments.muted_by.is_empty(),
-            ))
-        })?;
-        // Closed here, outside the lock, so that its SSRC becomes free.
-        let displaced = displaced.map(|(id, handle)| {
-            drop(handle);
-            id
-        });
-        let producer = match send(&handle, &rtp_parameters, muted, displaced.is_some()).await {
-            Ok(producer) => producer,
-            Err(error) => {
-                if let Some(displaced) = displaced {
-                    self.room
-                        .change(|core| core.state.on_displaced(displaced, UnixMs::now()));
-                }
-                return Err(match error {
-                    RtpError::Unsupported(why) => Reason::CannotProduce(why).into(),
-                    RtpError::Media(error) => {
-                        self.failed(error, |core| core.state.check_produce(self.id, transport))
-                    }
-                });
-            }
-        };
-        self.commit_produce(transport, source, &producer, muted, amendments)?;
-        let id = producer.id();
-        // Nothing that the client waits for: watched and measured beside the answer.
-        tokio::spawn(async move {
-            let watched = producer.watch_first_rtp().await;
-            let observed = producer.observe().await;
-            for error in [watched, observed].into_iter().filter_map(Result::err) {
-                debug!(producer = %producer.id(), %error, "producer not watched: it is gone");
-            }
-        });
-        Ok(id)
-    }
-
-    fn commit_produce(
-        &self,
-        transport: TransportId,
-        source: Source,
-        producer: &media::Producer,
-        paused: bool,
-        amendments: Amendments,
-    ) -> Result<(), Failure> {
-        let id = producer.id();
-        self.room.try_change(|core| {
-            let stream = Stream {
-                id,
-                source,
-                codec: producer.codec(),
-                amendments,
-            };
-            let mut out = core
-                .state
-                .commit_produce(self.id, transport, stream, UnixMs::now())?;
-            let handle = ProducerHandle {
-                producer: producer.clone(),
-                _counted: Counted::one(telemetry::PRODUCERS),
-                paused: Some(paused),
-                applying: false,
-            };
-            core.producers.insert(id, handle);
-            // A mute may have come or gone while the producer was being made.
-            out.push(super::state::Output::ApplyPause(id));
-            Ok(((), out))
-        })?;
-        Ok(())
     }
 
     /// Starts receiving a producer, paused.
@@ -300,7 +215,10 @@ impl Membership {
         let consumer = match handle.consume(&source, rtp_capabilities, priority).await {
             Ok(consumer) => consumer,
             Err(error) => {
-                self.check(|core| core.state.check_consume(self.id, transport, producer))?;
+                self.check(|core| {
+                    core.state.check_consume(self.id, transport, producer)?;
+                    there(&handle)
+                })?;
                 return Err(match error {
                     RtpError::Unsupported(why) => Reason::CannotConsume(why).into(),
                     RtpError::Media(error) => error.into(),
@@ -355,16 +273,26 @@ impl Membership {
     ///
     /// # Errors
     /// Refused if the consumer is not the participant's.
-    pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<(), Failure> {
-        let consumer = self.check(|core| {
-            core.state.check_consumer(self.id, id)?;
+    pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<Flow, Failure> {
+        let (consumer, deferred) = self.check(|core| {
+            let deferred = core.state.commit_want(self.id, id, !paused)?;
             let handle = core.consumers.get(&id).ok_or(Reason::ConsumerNotFound)?;
-            Ok(handle.consumer.clone())
+            Ok((handle.consumer.clone(), deferred))
         })?;
-        consumer
-            .set_paused(paused)
+        follow(&Arc::downgrade(&self.room), &consumer, self.id)
             .await
-            .map_err(|error| self.failed(error, |core| core.state.check_consumer(self.id, id)))
+            .map_err(|error| {
+                self.failed(error, |core| {
+                    core.state.check_consumer(self.id, id)?;
+                    let there = consumer.is_there().then_some(());
+                    there.ok_or(Reason::ConsumerNotFound)
+                })
+            })?;
+        Ok(match (paused, deferred) {
+            (true, _) => Flow::Paused,
+            (false, true) => Flow::Deferred,
+            (false, false) => Flow::Resumed,
+        })
     }
 
     /// Ends a consumer.
@@ -435,26 +363,16 @@ impl Membership {
     }
 }
 
-/// Makes a producer; with `again`, waits for the one just given up to free its
-/// SSRC and MID.
-async fn send(
-    transport: &media::Transport,
-    rtp_parameters: &RtpParameters,
-    paused: bool,
-    again: bool,
-) -> Result<media::Producer, RtpError> {
-    let mut tries = if again { REPLACE_TRIES } else { 1 };
-    loop {
-        tries -= 1;
-        match transport.produce(rtp_parameters.clone(), paused).await {
-            Err(RtpError::Unsupported(_)) if tries > 0 => tokio::time::sleep(REPLACE_PAUSE).await,
-            result => return result,
-        }
-    }
+/// A worker may have died of which the room has not heard yet.
+fn there(transport: &media::Transport) -> Result<(), Reason> {
+    transport
+        .is_there()
+        .then_some(())
+        .ok_or(Reason::TransportNotFound)
 }
 
 impl Core {
-    fn media(&self) -> Result<Arc<RoomMedia>, Reason> {
+    fn media(&self) -> Result<Arc<Cluster>, Reason> {
         self.media.clone().ok_or(Reason::RoomNotFound)
     }
 
@@ -463,20 +381,5 @@ impl Core {
             .get(&id)
             .cloned()
             .ok_or(Reason::TransportNotFound)
-    }
-
-    /// Gives up the producer that a new stream of the same source displaces, if
-    /// the two cannot run side by side.
-    fn take_colliding(
-        &mut self,
-        participant: ParticipantId,
-        source: Source,
-        parameters: &RtpParameters,
-    ) -> Option<(ProducerId, ProducerHandle)> {
-        let id = self.state.producer_of(participant, source)?;
-        if !self.producers.get(&id)?.producer.collides_with(parameters) {
-            return None;
-        }
-        self.producers.remove(&id).map(|handle| (id, handle))
     }
 }

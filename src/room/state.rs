@@ -3,9 +3,12 @@
 //! reservation; `commit_*` may find that the world has moved on, and then
 //! refuses too, so that the caller drops what it made.
 
+mod actions;
+mod consumers;
 mod producers;
 #[cfg(test)]
 mod tests;
+mod transports;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -15,6 +18,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
+    active::ActiveSet,
     event::{Audience, Departure, Event, RoomEnd},
     reason::Reason,
     speakers::Speakers,
@@ -43,6 +47,16 @@ pub(crate) struct Limits {
     pub participants: usize,
     /// Consumers of one participant.
     pub consumers: usize,
+    /// Speakers that are told of at once.
+    pub speakers: usize,
+    /// How long a speaker stays one through a pause, in milliseconds.
+    pub speaker_hold_ms: u64,
+    /// Producers that are heard at once; 0: all.
+    pub active_speakers: usize,
+    /// How long a silent producer stays among them, in milliseconds.
+    pub active_hold_ms: u64,
+    /// How long it cannot be displaced, in milliseconds.
+    pub active_grace_ms: u64,
 }
 
 /// What follows from a change, in order. The shell around the state carries it
@@ -55,6 +69,10 @@ pub(crate) enum Output {
     Inform(Fact),
     /// Bring the media in line with [`RoomState::wants_paused`].
     ApplyPause(ProducerId),
+    /// Bring the media in line with [`RoomState::wants_flow`].
+    ApplyFlow(ParticipantId, ConsumerId),
+    /// Bring the media in line with [`RoomState::wants_probe`].
+    ApplyProbe(ProducerId),
     /// Let go of the handle, which closes it.
     DropTransport(TransportId),
     /// Let go of the handle, which closes it.
@@ -112,6 +130,7 @@ pub(crate) struct RoomState {
     /// Users whom plugins hold muted, and which plugins.
     muted_users: HashMap<UserId, BTreeSet<Arc<str>>>,
     speakers: Speakers,
+    active: ActiveSet,
     /// Whether anybody has entered.
     opened: bool,
     ended: bool,
@@ -123,7 +142,14 @@ struct Participant {
     send: Slot,
     receive: Slot,
     producers: BTreeMap<Source, ProducerId>,
-    consumers: HashMap<ConsumerId, ProducerId>,
+    consumers: HashMap<ConsumerId, Consumer>,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    producer: ProducerId,
+    /// Whether its client wants it to flow.
+    wanted: bool,
 }
 
 /// The one transport that a participant may have in each direction.
@@ -166,14 +192,19 @@ impl Participant {
 impl RoomState {
     /// An empty room.
     #[must_use]
-    pub(crate) fn new(id: RoomId, limits: Limits, speaker_hold_ms: u64) -> Self {
+    pub(crate) fn new(id: RoomId, limits: Limits) -> Self {
         Self {
             id,
             limits,
             participants: HashMap::new(),
             producers: HashMap::new(),
             muted_users: HashMap::new(),
-            speakers: Speakers::new(speaker_hold_ms),
+            speakers: Speakers::new(limits.speaker_hold_ms),
+            active: ActiveSet::new(
+                limits.active_speakers,
+                limits.active_hold_ms,
+                limits.active_grace_ms,
+            ),
             opened: false,
             ended: false,
         }
@@ -405,7 +436,7 @@ impl RoomState {
 
     /// Lets go of a departed participant's consumers and transports.
     fn release(&mut self, id: ParticipantId, gone: &Participant, out: &mut Vec<Output>) {
-        for (consumer, producer) in &gone.consumers {
+        for (consumer, Consumer { producer, .. }) in &gone.consumers {
             if let Some(producer) = self.producers.get_mut(producer) {
                 producer.consumers.remove(&(id, *consumer));
             }
@@ -425,219 +456,6 @@ impl RoomState {
         } else {
             Reason::NotInRoom
         })
-    }
-
-    /// Reserves the participant's transport of this direction.
-    ///
-    /// # Errors
-    /// If there is one already, or one is being made.
-    pub(crate) fn check_new_transport(
-        &mut self,
-        participant: ParticipantId,
-        direction: Direction,
-    ) -> Result<(), Reason> {
-        let slot = self.member(participant)?.slot(direction);
-        if *slot != Slot::Free {
-            return Err(Reason::TransportLimit);
-        }
-        *slot = Slot::Reserved;
-        Ok(())
-    }
-
-    /// Fills the reservation; with `None`, gives it back.
-    ///
-    /// # Errors
-    /// If the participant has gone in the meantime.
-    pub(crate) fn commit_new_transport(
-        &mut self,
-        participant: ParticipantId,
-        direction: Direction,
-        transport: Option<TransportId>,
-    ) -> Result<(), Reason> {
-        let slot = self.member(participant)?.slot(direction);
-        *slot = transport.map_or(Slot::Free, |id| Slot::Open {
-            id,
-            connected: false,
-        });
-        Ok(())
-    }
-
-    /// Is it this participant's transport, of the direction if one is asked for?
-    ///
-    /// # Errors
-    /// If not; another participant's is answered like an unknown one.
-    pub(crate) fn check_transport(
-        &mut self,
-        participant: ParticipantId,
-        transport: TransportId,
-        direction: Option<Direction>,
-    ) -> Result<(), Reason> {
-        let member = self.member(participant)?;
-        let mut found = Err(Reason::TransportNotFound);
-        for one in [Direction::Send, Direction::Receive] {
-            if matches!(member.slot(one), Slot::Open { id, .. } if *id == transport) {
-                found = match direction {
-                    Some(wanted) if wanted != one => Err(Reason::WrongDirection),
-                    _ => Ok(()),
-                };
-            }
-        }
-        found
-    }
-
-    /// Reserves the one connect that a transport takes.
-    ///
-    /// # Errors
-    /// If it is not the participant's, or is connected already.
-    pub(crate) fn check_connect(
-        &mut self,
-        participant: ParticipantId,
-        transport: TransportId,
-    ) -> Result<(), Reason> {
-        let connected = self.connected(participant, transport)?;
-        if *connected {
-            return Err(Reason::AlreadyConnected);
-        }
-        *connected = true;
-        Ok(())
-    }
-
-    /// Gives the reservation back after a connect that failed.
-    ///
-    /// # Errors
-    /// If the transport has gone in the meantime.
-    pub(crate) fn cancel_connect(
-        &mut self,
-        participant: ParticipantId,
-        transport: TransportId,
-    ) -> Result<(), Reason> {
-        *self.connected(participant, transport)? = false;
-        Ok(())
-    }
-
-    fn connected(
-        &mut self,
-        participant: ParticipantId,
-        transport: TransportId,
-    ) -> Result<&mut bool, Reason> {
-        let member = self.member(participant)?;
-        [&mut member.send, &mut member.receive]
-            .into_iter()
-            .find_map(|slot| match slot {
-                Slot::Open { id, connected } if *id == transport => Some(connected),
-                _ => None,
-            })
-            .ok_or(Reason::TransportNotFound)
-    }
-
-    /// A transport has ended by itself: what ran over it ends too, and its
-    /// place is free again. Idempotent.
-    pub(crate) fn on_transport_ended(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
-        let mut out = Vec::new();
-        let holds = |slot: &Slot| matches!(slot, Slot::Open { id, .. } if *id == transport);
-        let Some((&id, member)) = self
-            .participants
-            .iter_mut()
-            .find(|(_, one)| holds(&one.send) || holds(&one.receive))
-        else {
-            return out;
-        };
-        if holds(&member.send) {
-            member.send = Slot::Free;
-            let reason = super::event::CloseReason::TransportClosed;
-            self.close_producers_of(id, reason, at, &mut out);
-        } else {
-            member.receive = Slot::Free;
-            for (consumer, producer) in std::mem::take(&mut member.consumers) {
-                if let Some(producer) = self.producers.get_mut(&producer) {
-                    producer.consumers.remove(&(id, consumer));
-                }
-                out.push(Output::DropConsumer(consumer));
-            }
-        }
-        out.push(Output::DropTransport(transport));
-        out
-    }
-
-    /// May the participant consume this producer over this transport?
-    ///
-    /// # Errors
-    /// If the transport or the producer is not to be found, or there are too
-    /// many consumers.
-    pub(crate) fn check_consume(
-        &mut self,
-        participant: ParticipantId,
-        transport: TransportId,
-        producer: ProducerId,
-    ) -> Result<(), Reason> {
-        self.check_transport(participant, transport, Some(Direction::Receive))?;
-        if !self.producers.contains_key(&producer) {
-            return Err(Reason::ProducerNotFound);
-        }
-        let limit = self.limits.consumers;
-        if self.member(participant)?.consumers.len() >= limit {
-            return Err(Reason::CannotConsume(format!("at most {limit} consumers")));
-        }
-        Ok(())
-    }
-
-    /// Registers a consumer; answers whether its producer is paused.
-    ///
-    /// # Errors
-    /// As [`RoomState::check_consume`]: the world may have moved on.
-    pub(crate) fn commit_consume(
-        &mut self,
-        participant: ParticipantId,
-        transport: TransportId,
-        producer: ProducerId,
-        consumer: ConsumerId,
-    ) -> Result<bool, Reason> {
-        self.check_consume(participant, transport, producer)?;
-        self.member(participant)?
-            .consumers
-            .insert(consumer, producer);
-        let Some(source) = self.producers.get_mut(&producer) else {
-            return Err(Reason::ProducerNotFound);
-        };
-        source.consumers.insert((participant, consumer));
-        Ok(self.wants_paused(producer))
-    }
-
-    /// Is it this participant's consumer?
-    ///
-    /// # Errors
-    /// If not; another participant's is answered like an unknown one.
-    pub(crate) fn check_consumer(
-        &mut self,
-        participant: ParticipantId,
-        consumer: ConsumerId,
-    ) -> Result<(), Reason> {
-        let member = self.member(participant)?;
-        member
-            .consumers
-            .get(&consumer)
-            .map(|_| ())
-            .ok_or(Reason::ConsumerNotFound)
-    }
-
-    /// Takes a consumer out.
-    ///
-    /// # Errors
-    /// As [`RoomState::check_consumer`].
-    pub(crate) fn commit_close_consumer(
-        &mut self,
-        participant: ParticipantId,
-        consumer: ConsumerId,
-    ) -> Result<Vec<Output>, Reason> {
-        let member = self.member(participant)?;
-        let producer = member
-            .consumers
-            .remove(&consumer)
-            .ok_or(Reason::ConsumerNotFound)?;
-        if let Some(producer) = self.producers.get_mut(&producer) {
-            producer.consumers.remove(&(participant, consumer));
-        }
-        Ok(vec![Output::DropConsumer(consumer)])
     }
 
     fn producer_view(id: ProducerId, producer: &Producer) -> ProducerView {

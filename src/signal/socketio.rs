@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     model::{Refusal, RoomId, UnixMs, User},
-    room::{Departure, Direction, Failure, Inbox, Membership, Reason},
+    room::{Departure, Direction, Failure, Flow, Inbox, Membership, Reason},
     telemetry,
 };
 
@@ -373,10 +373,10 @@ impl Session {
             }
             Request::PauseConsumer(id, paused) => {
                 let place = place.map_err(|_| Reason::RoomNotFound)?;
-                place
+                let flow = place
                     .pause_consumer(id.ok_or(Reason::ConsumerNotFound)?, paused)
                     .await?;
-                Ok(None)
+                Ok((flow == Flow::Deferred).then(|| json!({ "deferred": true })))
             }
             Request::CloseConsumer(id) => {
                 let place = place.map_err(|_| Reason::RoomNotFound)?;

@@ -64,6 +64,10 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
                 "timestamp": at,
             }),
         ),
+        Event::TransportClosed { transport } => (
+            "transport:closed",
+            json!({ "transportId": transport, "reason": "worker_died" }),
+        ),
         Event::UserJoined(user) => ("room:userJoined", Value::Object(person(user))),
         Event::UserLeft { user, reason } => (
             "room:userLeft",
@@ -172,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{ProducerId, RoomId, Source, UnixMs, UserId},
+        model::{ProducerId, RoomId, Source, TransportId, UnixMs, UserId},
         room::{CloseReason, RoomEnd},
     };
 
@@ -298,6 +302,14 @@ mod tests {
         for (given, name, payload) in cases {
             assert_eq!(event(&given), (Cow::Borrowed(name), payload));
         }
+    }
+
+    #[test]
+    fn a_lost_transport_is_named_with_the_reason() {
+        let transport = TransportId(Uuid::nil());
+        let told = json!({ "transportId": transport, "reason": "worker_died" });
+        let name = Cow::Borrowed("transport:closed");
+        assert_eq!(event(&Event::TransportClosed { transport }), (name, told));
     }
 
     #[test]

@@ -4,17 +4,23 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod dtls;
 #[cfg(test)]
 mod guide;
 #[cfg(test)]
+mod house;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod speakers;
 #[cfg(test)]
 mod swapping;
 #[cfg(test)]

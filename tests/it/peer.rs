@@ -53,7 +53,7 @@ pub(crate) struct Peer {
 /// Something to send: what `produce` is asked with, and its stream.
 pub(crate) struct Track {
     pub(crate) rtp_parameters: Value,
-    ssrc: u32,
+    pub(crate) ssrc: u32,
 }
 
 /// What has happened to a peer so far.
@@ -63,6 +63,8 @@ pub(crate) struct Progress {
     pub(crate) connected: bool,
     /// What has arrived, by SSRC.
     pub(crate) received: BTreeMap<u32, Reception>,
+    /// When a track that sends began to claim another level: its first such packet.
+    pub(crate) turned: BTreeMap<u32, Instant>,
     /// Why the peer has stopped, if it has.
     failure: Option<String>,
 }
@@ -242,6 +244,12 @@ impl Peer {
         ssrc
     }
 
+    /// Packets of a stream that have arrived so far.
+    pub(crate) fn packets(&self, ssrc: u32) -> u64 {
+        let progress = self.progress.borrow();
+        progress.received.get(&ssrc).map_or(0, |one| one.packets)
+    }
+
     /// Waits until the peer's progress satisfies `condition`.
     pub(crate) async fn until(
         &self,
@@ -325,6 +333,8 @@ struct Session {
 /// Where a track that sends has got to.
 struct Voice {
     level: i8,
+    /// What the last packet claimed.
+    claimed: Option<i8>,
     packets: u32,
 }
 
@@ -429,6 +439,11 @@ impl Session {
             .ext_vals(extensions),
         );
         voice.packets += 1;
+        if voice.claimed.replace(voice.level) != Some(voice.level) {
+            self.progress.send_modify(|progress| {
+                progress.turned.insert(ssrc, Instant::now());
+            });
+        }
     }
 
     fn obey(&mut self, command: Command) -> Result<(), Failure> {
@@ -453,7 +468,11 @@ impl Session {
                 direct.declare_stream_tx(ssrc.into(), None, mid, None);
             }
             Command::Speak { ssrc, level } => {
-                let voice = Voice { level, packets: 0 };
+                let voice = Voice {
+                    level,
+                    claimed: None,
+                    packets: 0,
+                };
                 self.speaking.entry(ssrc).or_insert(voice).level = level;
             }
             Command::Expect { mid, ssrc } => {

@@ -24,8 +24,8 @@ use voice_room::{
 };
 
 use crate::{
+    house::{Guest, House},
     peer::{Peer, Reception},
-    rooms::{Guest, House},
 };
 
 const ROUNDS: usize = 4;

@@ -285,6 +285,8 @@ export class VoiceRoom {
       // A room that ends takes its media with it; whoever spoke in it still wants to.
       const { producerId, reason } = payload as { producerId: string; reason: string };
       if (reason !== 'room_closed') this.#media?.drop(producerId);
+    } else if (name === 'transport:closed') {
+      void this.#media?.renew((payload as { transportId: string }).transportId);
     } else if (name === 'room:closed') {
       this.#onRoomClosed((payload as { reason: string }).reason);
     }

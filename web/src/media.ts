@@ -43,7 +43,7 @@ export class RoomMedia {
   readonly #iceServers: RTCIceServer[];
   readonly #transports = new Map<'producer' | 'consumer', Promise<ms.Transport>>();
   /** Announced and not closed since, whether or not consumed yet. */
-  readonly #announced = new Set<string>();
+  readonly #announced = new Map<string, RemoteProducer>();
   /** Ours, accepted by the server and not closed since. */
   readonly #own = new Set<string>();
 
@@ -64,7 +64,7 @@ export class RoomMedia {
   async consume(producer: RemoteProducer): Promise<void> {
     const { producerId } = producer;
     if (this.#closed || this.#own.has(producerId) || this.#announced.has(producerId)) return;
-    this.#announced.add(producerId);
+    this.#announced.set(producerId, producer);
     try {
       const transport = await this.#transport('consumer');
       const { id, kind, rtpParameters } = await this.#request<ConsumeAnswer>('audio:consume', {
@@ -72,17 +72,17 @@ export class RoomMedia {
         producerId,
         rtpCapabilities: this.#device.recvRtpCapabilities,
       });
-      if (!this.#wants(producerId)) return;
+      if (!this.#wants(producer)) return;
       const consumer = await transport.consume({ id, producerId, kind, rtpParameters });
-      if (!this.#wants(producerId)) return consumer.close();
+      if (!this.#wants(producer)) return consumer.close();
       this.consumers.set(producerId, consumer);
       this.#events.consumer(consumer, producer);
       await this.#request('consumer:resume', { consumerId: id });
     } catch (error) {
       const raced = error instanceof RequestError && PRODUCER_GONE.has(error.code);
-      const current = this.#wants(producerId);
+      if (!this.#wants(producer)) return;
       this.drop(producerId);
-      if (current && !raced) this.#events.problem(error);
+      if (!raced) this.#events.problem(error);
     }
   }
 
@@ -98,6 +98,19 @@ export class RoomMedia {
     for (const [source, producer] of this.producers) {
       if (producer.id === producerId) this.#endProducer(source, producer);
     }
+  }
+
+  /** The server has lost the transport that we receive over: all is received anew over another. */
+  async renew(transportId: string): Promise<void> {
+    const pending = this.#transports.get('consumer');
+    const transport = await pending?.catch(() => undefined);
+    if (transport?.id !== transportId || this.#transports.get('consumer') !== pending) return;
+    this.#transports.delete('consumer');
+    // Copies, so that what is under way over the old one can tell that it is not wanted.
+    const lost = [...this.#announced.values()].map((producer) => ({ ...producer }));
+    for (const { producerId } of lost) this.drop(producerId);
+    transport.close();
+    await Promise.all(lost.map((producer) => this.consume(producer)));
   }
 
   /** Sends a track. The caller keeps the track: it is not stopped with the producer. */
@@ -128,8 +141,8 @@ export class RoomMedia {
     }
   }
 
-  #wants(producerId: string): boolean {
-    return !this.#closed && this.#announced.has(producerId);
+  #wants(producer: RemoteProducer): boolean {
+    return !this.#closed && this.#announced.get(producer.producerId) === producer;
   }
 
   /** The server has put a new stream in this one's place. */

@@ -54,6 +54,7 @@ export interface CoreEvents {
   'audio:producerResumed': { producerId: string; userId: UserId; byModerator: boolean };
   'audio:firstRtp': { producerId: string; userId: UserId; at: number };
   'speaker:active': { userId: UserId | null; activeSpeakers: UserId[]; timestamp: number };
+  'transport:closed': { transportId: string; reason: string };
   'room:userJoined': { userId: UserId; name?: string | null; avatar?: string | null };
   'room:userLeft': { userId: UserId; reason: string };
   'room:closed': { roomId: string; reason: string; timestamp: number };

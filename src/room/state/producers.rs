@@ -1,24 +1,19 @@
 //! Producers: who sends, who holds whom muted, who speaks.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use super::{Direction, Output, Participant, Producer, RoomState, Stream};
+use super::{Direction, Output, Producer, RoomState, Stream};
 use crate::{
     media::Level,
     model::{ParticipantId, ProducerId, Source, TransportId, UnixMs, UserId},
-    plugin::{Action, Fact, ProducerView, SpeakerView, Target},
+    plugin::{Fact, ProducerView, SpeakerView},
     room::{
-        event::{Audience, CloseReason, Departure, Event},
+        active::Turn,
+        event::{Audience, CloseReason, Event},
         reason::Reason,
         speakers::{Change, Heard},
     },
 };
-
-/// How many users plugins may hold muted in one room, present or not.
-const MAX_MUTED_USERS: usize = 10_000;
 
 impl RoomState {
     /// May the participant send over this transport?
@@ -114,7 +109,10 @@ impl RoomState {
             producer: Self::producer_view(id, &producer),
             at,
         }));
+        let muted = self.paused(&producer);
         self.producers.insert(id, producer);
+        let turns = self.active.add(id, user.id, muted, at);
+        self.take_turns(&turns, &mut out);
         if let Some(displaced) = displaced {
             self.close(displaced, CloseReason::Replaced, at, &mut out);
         }
@@ -240,16 +238,49 @@ impl RoomState {
                 })
             })
             .collect();
-        let change = self.speakers.report(&heard, at);
         let mut out = Vec::new();
+        let turns = self.active.hear(heard.iter().map(|one| one.producer), at);
+        self.take_turns(&turns, &mut out);
+        let told = heard.get(..self.limits.speakers).unwrap_or(&heard);
+        let change = self.speakers.report(told, at);
         self.tell_speakers(change, at, &mut out);
+        out
+    }
+
+    /// A producer that is not among those who are heard has become loud.
+    pub(crate) fn on_onset(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
+        let mut out = Vec::new();
+        let turns = self.active.hear([id], at);
+        self.take_turns(&turns, &mut out);
         out
     }
 
     /// When [`RoomState::on_levels`] should be called even if none are measured.
     #[must_use]
     pub(crate) fn speaking_deadline(&self) -> Option<UnixMs> {
-        self.speakers.deadline()
+        let deadlines = [self.speakers.deadline(), self.active.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// What the media should be: whether a producer's packets are listened to.
+    #[must_use]
+    pub(crate) fn wants_probe(&self, id: ProducerId) -> bool {
+        self.active.wants_probe(id)
+    }
+
+    /// Brings media in line with who is heard now.
+    pub(super) fn take_turns(&self, turns: &[Turn], out: &mut Vec<Output>) {
+        for turn in turns {
+            out.push(Output::ApplyProbe(turn.producer));
+            let Some(producer) = self.producers.get(&turn.producer).filter(|_| turn.moved) else {
+                continue;
+            };
+            let wanted = producer.consumers.iter().filter(|(participant, id)| {
+                let listener = self.participants.get(participant);
+                listener.is_some_and(|one| one.consumers.get(id).is_some_and(|one| one.wanted))
+            });
+            out.extend(wanted.map(|(participant, id)| Output::ApplyFlow(*participant, *id)));
+        }
     }
 
     fn tell_speakers(&self, change: Change, at: UnixMs, out: &mut Vec<Output>) {
@@ -269,52 +300,6 @@ impl RoomState {
             let (room, speakers) = (self.view(), speakers.collect());
             out.push(Output::Inform(Fact::SpeakerChanged { room, speakers, at }));
         }
-    }
-
-    /// Carries out what a plugin asks for, as far as the room's rules know it.
-    pub(crate) fn apply(&mut self, plugin: &Arc<str>, action: Action, at: UnixMs) -> Vec<Output> {
-        let mut out = Vec::new();
-        if self.ended {
-            return out;
-        }
-        match action {
-            Action::EmitToUser {
-                user,
-                event,
-                payload,
-            } => out.push(Output::Tell(
-                Audience::User(user),
-                Event::Plugin {
-                    name: event.into(),
-                    payload,
-                },
-            )),
-            Action::EmitToRoom {
-                event,
-                payload,
-                except,
-            } => out.push(Output::Tell(
-                except.map_or(Audience::Room, Audience::RoomExceptUser),
-                Event::Plugin {
-                    name: event.into(),
-                    payload,
-                },
-            )),
-            Action::Mute(target) => self.hold_mute(plugin, target, true, at, &mut out),
-            Action::Unmute(target) => self.hold_mute(plugin, target, false, at, &mut out),
-            Action::Close(target) => {
-                for id in self.targets(target) {
-                    self.close(id, CloseReason::Plugin, at, &mut out);
-                }
-            }
-            Action::Kick { user, reason } => {
-                let departure = Departure::Kicked(reason.into());
-                for id in self.participants_of(user) {
-                    out.extend(self.commit_leave(id, &departure, at));
-                }
-            }
-        }
-        out
     }
 
     /// What the media should be: whether anybody holds the producer muted.
@@ -341,69 +326,7 @@ impl RoomState {
             .flatten()
     }
 
-    fn participants_of(&self, user: UserId) -> Vec<ParticipantId> {
-        let of = |one: &Participant| one.user.id == user;
-        self.participants
-            .iter()
-            .filter(|(_, one)| of(one))
-            .map(|(id, _)| *id)
-            .collect()
-    }
-
-    fn targets(&self, target: Target) -> Vec<ProducerId> {
-        match target {
-            Target::Producer(id) => self
-                .producers
-                .contains_key(&id)
-                .then_some(id)
-                .into_iter()
-                .collect(),
-            Target::User(user) => {
-                let of = |one: &Producer| one.user.id == user;
-                self.producers
-                    .iter()
-                    .filter(|(_, one)| of(one))
-                    .map(|(id, _)| *id)
-                    .collect()
-            }
-        }
-    }
-
-    fn hold_mute(
-        &mut self,
-        plugin: &Arc<str>,
-        target: Target,
-        hold: bool,
-        at: UnixMs,
-        out: &mut Vec<Output>,
-    ) {
-        let set = |holders: &mut BTreeSet<Arc<str>>| {
-            if hold {
-                holders.insert(Arc::clone(plugin));
-            } else {
-                holders.remove(plugin);
-            }
-        };
-        match target {
-            Target::Producer(id) => {
-                self.change_mute(id, None, at, out, |one| set(&mut one.muted_by))
-            }
-            Target::User(user) => {
-                let affected = self.targets(target);
-                let before: Vec<bool> = affected.iter().map(|id| self.wants_paused(*id)).collect();
-                if self.muted_users.len() < MAX_MUTED_USERS || self.muted_users.contains_key(&user)
-                {
-                    set(self.muted_users.entry(user).or_default());
-                }
-                self.muted_users.retain(|_, holders| !holders.is_empty());
-                for (id, before) in affected.into_iter().zip(before) {
-                    self.tell_mute(id, before, None, at, out);
-                }
-            }
-        }
-    }
-
-    fn change_mute(
+    pub(super) fn change_mute(
         &mut self,
         id: ProducerId,
         by: Option<ParticipantId>,
@@ -419,7 +342,7 @@ impl RoomState {
     }
 
     /// Tells the room if a producer's pause is another now; `by`: its own user did it.
-    fn tell_mute(
+    pub(super) fn tell_mute(
         &mut self,
         id: ProducerId,
         before: bool,
@@ -444,6 +367,8 @@ impl RoomState {
                 by_moderator: by.is_none(),
             },
         ));
+        let turns = self.active.mute(id, paused, at);
+        self.take_turns(&turns, out);
         if paused {
             let change = self.speakers.forget(id, at);
             self.tell_speakers(change, at, out);
@@ -468,7 +393,13 @@ impl RoomState {
     }
 
     /// The one end of every producer, whatever the cause.
-    fn close(&mut self, id: ProducerId, reason: CloseReason, at: UnixMs, out: &mut Vec<Output>) {
+    pub(super) fn close(
+        &mut self,
+        id: ProducerId,
+        reason: CloseReason,
+        at: UnixMs,
+        out: &mut Vec<Output>,
+    ) {
         let Some(gone) = self.producers.remove(&id) else {
             return;
         };
@@ -508,6 +439,8 @@ impl RoomState {
             first_rtp_at,
             at,
         }));
+        let turns = self.active.remove(id, at);
+        self.take_turns(&turns, out);
         let change = self.speakers.forget(id, at);
         self.tell_speakers(change, at, out);
     }

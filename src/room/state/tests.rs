@@ -1,5 +1,7 @@
 //! The rules, one sentence each.
 
+mod heard;
+
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,8 +18,13 @@ fn room() -> RoomState {
     let limits = Limits {
         participants: 3,
         consumers: 2,
+        speakers: 16,
+        speaker_hold_ms: 600,
+        active_speakers: 16,
+        active_hold_ms: 10_000,
+        active_grace_ms: 600,
     };
-    RoomState::new(RoomId::new("stage").unwrap(), limits, 600)
+    RoomState::new(RoomId::new("stage").unwrap(), limits)
 }
 
 fn user(id: u64) -> Arc<User> {

@@ -25,7 +25,7 @@ use super::{
     rig::{self, LIMIT, Rig, fixture},
     watch::{calls, eventually},
 };
-use crate::rooms::House;
+use crate::house::House;
 
 /// What a hook of the hostile plugin may take, and what all that are well may.
 const SHORT: Duration = Duration::from_millis(40);

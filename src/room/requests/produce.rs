@@ -1,0 +1,175 @@
+//! Sending audio.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::super::{
+    Core, Failure, Membership, ProducerHandle, Reason,
+    state::{Output, Stream},
+};
+use crate::{
+    media::{self, Cluster, RtpError, RtpParameters},
+    model::{ParticipantId, ProducerId, Source, TransportId, UnixMs},
+    plugin::{Amendments, ProduceCall},
+    telemetry::{self, Counted},
+};
+
+/// Tries at a stream whose SSRC or MID a closing producer still holds, and the
+/// pause between them: the worker frees it within a message's round trip.
+const REPLACE_TRIES: usize = 50;
+const REPLACE_PAUSE: Duration = Duration::from_millis(2);
+
+impl Membership {
+    /// Starts sending audio. The room knows of it before this returns.
+    ///
+    /// # Errors
+    /// Refused by a plugin, or if transport or parameters do not fit.
+    pub async fn produce(
+        &self,
+        transport: TransportId,
+        source: Source,
+        rtp_parameters: RtpParameters,
+    ) -> Result<ProducerId, Failure> {
+        let codec = media::codec(&rtp_parameters);
+        let (handle, call) = self.check(|core| {
+            core.state.check_produce(self.id, transport)?;
+            let call = ProduceCall {
+                room: core.state.view(),
+                participant: core.state.participant(self.id)?,
+                source,
+                codec,
+                at: UnixMs::now(),
+            };
+            Ok((core.transport(transport)?, call))
+        })?;
+        let user = call.participant.user.id;
+        let amendments = self.room.plugins.before_produce(call).await?;
+        let (media, displaced, muted) = self.check(|core| {
+            core.state.check_produce(self.id, transport)?;
+            let media = core.media()?;
+            // Before anything is given up for it.
+            if !media.supports(&rtp_parameters) {
+                let why = "the router does not take this codec";
+                return Err(Reason::CannotProduce(why.to_owned()));
+            }
+            Ok((
+                media,
+                core.take_colliding(self.id, source, &rtp_parameters),
+                core.state.starts_muted(user) || !amendments.muted_by.is_empty(),
+            ))
+        })?;
+        // Closed here, outside the lock, so that its SSRC becomes free.
+        let displaced = displaced.map(|(id, handle)| {
+            drop(handle);
+            id
+        });
+        let made = send(&handle, &rtp_parameters, muted, displaced.is_some()).await;
+        let producer = match everywhere(&media, made).await {
+            Ok(producer) => producer,
+            Err(error) => {
+                if let Some(displaced) = displaced {
+                    self.room
+                        .change(|core| core.state.on_displaced(displaced, UnixMs::now()));
+                }
+                return Err(match error {
+                    RtpError::Unsupported(why) => Reason::CannotProduce(why).into(),
+                    RtpError::Media(error) => {
+                        self.failed(error, |core| core.state.check_produce(self.id, transport))
+                    }
+                });
+            }
+        };
+        self.commit_produce(transport, source, &producer, muted, amendments)?;
+        let id = producer.id();
+        // Nothing that the client waits for: watched and measured beside the answer.
+        tokio::spawn(async move {
+            let watched = producer.watch_first_rtp().await;
+            let observed = producer.observe().await;
+            for error in [watched, observed].into_iter().filter_map(Result::err) {
+                debug!(producer = %producer.id(), %error, "producer not watched: it is gone");
+            }
+        });
+        Ok(id)
+    }
+
+    fn commit_produce(
+        &self,
+        transport: TransportId,
+        source: Source,
+        producer: &media::Producer,
+        paused: bool,
+        amendments: Amendments,
+    ) -> Result<(), Failure> {
+        let id = producer.id();
+        self.room.try_change(|core| {
+            let stream = Stream {
+                id,
+                source,
+                codec: producer.codec(),
+                amendments,
+            };
+            let mut out = core
+                .state
+                .commit_produce(self.id, transport, stream, UnixMs::now())?;
+            let handle = ProducerHandle {
+                producer: producer.clone(),
+                _counted: Counted::one(telemetry::PRODUCERS),
+                paused: Some(paused),
+                applying: false,
+                probe: None,
+                probing: false,
+            };
+            core.producers.insert(id, handle);
+            // A mute may have come or gone while the producer was being made.
+            out.push(Output::ApplyPause(id));
+            Ok(((), out))
+        })?;
+        Ok(())
+    }
+}
+
+/// Makes a producer; with `again`, waits for the one just given up to free its
+/// SSRC and MID.
+async fn send(
+    transport: &media::Transport,
+    rtp_parameters: &RtpParameters,
+    paused: bool,
+    again: bool,
+) -> Result<media::Producer, RtpError> {
+    let mut tries = if again { REPLACE_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match transport.produce(rtp_parameters.clone(), paused).await {
+            Err(RtpError::Unsupported(_)) if tries > 0 => tokio::time::sleep(REPLACE_PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+/// Makes a new producer available on all of the room's routers, or on none.
+async fn everywhere(
+    media: &Cluster,
+    made: Result<media::Producer, RtpError>,
+) -> Result<media::Producer, RtpError> {
+    let producer = made?;
+    media.publish(&producer).await?;
+    Ok(producer)
+}
+
+impl Core {
+    /// Gives up the producer that a new stream of the same source displaces, if
+    /// the two cannot run side by side.
+    fn take_colliding(
+        &mut self,
+        participant: ParticipantId,
+        source: Source,
+        parameters: &RtpParameters,
+    ) -> Option<(ProducerId, ProducerHandle)> {
+        let id = self.state.producer_of(participant, source)?;
+        if !self.producers.get(&id)?.producer.collides_with(parameters) {
+            return None;
+        }
+        self.producers.remove(&id).map(|handle| (id, handle))
+    }
+}
