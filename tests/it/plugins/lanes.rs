@@ -141,7 +141,7 @@ async fn a_runaway_guest_is_cut_off_soon_after_its_budget() {
     );
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(100), "took {took:?}");
-    assert!(took < Duration::from_millis(350), "took {took:?}");
+    assert!(took < LIMIT, "took {took:?}");
 }
 
 #[tokio::test]
@@ -269,7 +269,8 @@ async fn a_flood_of_questions_is_answered_by_the_policy_and_not_queued_without_e
     assert_eq!((waiting.len(), refused), (1024, 476));
     drop(waiting);
     assert!(runaway.await.is_err());
-    assert_eq!(rig.host.before_join(rig::join("good", 1)).await, Ok(()));
+    // Those who have gone are passed over, but not at once.
+    wait_until_taken(&rig).await;
 }
 
 #[tokio::test]
