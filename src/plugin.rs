@@ -482,7 +482,7 @@ fn decided(input: &Input, mut refusal: Refusal) -> Refusal {
         %room,
         user = input.user().map(|user| user.0),
         code = refusal.code,
-        message = refusal.message,
+        says = refusal.message,
         "refused"
     );
     refusal
