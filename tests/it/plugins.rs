@@ -24,6 +24,7 @@ mod offline;
 mod recording;
 mod replay;
 mod rig;
+mod rooms;
 mod shadow;
 mod standard;
 mod storing;
