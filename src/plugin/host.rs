@@ -156,6 +156,7 @@ impl State {
             memory: Memory {
                 used: 0,
                 limit: memory_limit,
+                at_start: 0,
                 refused: false,
                 meters,
             },
@@ -206,9 +207,23 @@ pub(super) struct Memory {
     /// Their bytes.
     pub(super) used: usize,
     limit: usize,
+    /// What they had when the instance had been initialised.
+    at_start: usize,
     /// Whether the guest has asked for more than it gets.
     pub(super) refused: bool,
     meters: Arc<Meters>,
+}
+
+impl Memory {
+    /// The instance has been initialised.
+    pub(super) fn begin(&mut self) {
+        self.at_start = self.used;
+    }
+
+    /// Whether the instance has grown, and there is little left.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.used > self.at_start && self.used > self.limit - self.limit / 8
+    }
 }
 
 impl Drop for Memory {
@@ -483,11 +498,16 @@ mod tests {
         let mut memory = Memory {
             used: 0,
             limit: 100,
+            at_start: 0,
             refused: false,
             meters: Arc::clone(&meters),
         };
         assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(!memory.is_nearly_full());
         assert!(memory.memory_growing(0, 40, None).unwrap());
+        assert!(memory.is_nearly_full());
+        memory.begin();
+        assert!(!memory.is_nearly_full(), "it has not grown since");
         assert!(!memory.refused);
         assert!(!memory.memory_growing(60, 61, None).unwrap());
         assert!(memory.refused);

@@ -9,11 +9,12 @@
 //! The lane outlives the versions of its plugin: a swap replaces the instance between two
 //! calls, and what waits does not notice.
 
+mod facts;
 mod turn;
 
 use std::{
     future::{Future, poll_fn, ready},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -21,7 +22,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::{
     runtime::Handle,
     sync::{Notify, RwLock, oneshot},
@@ -30,17 +30,16 @@ use tokio::{
 use super::{
     Stage,
     breaker::{Breaker, BreakerState, Effect},
-    call::{Fact, Input},
+    call::Input,
     instance::{Failure, Instance, Output, Template},
     meters::Meters,
     place::CallFailure,
-    queue::{Claim, Pushed, Queue, Reply, Telling},
+    queue::{Claim, Queue, Reply, Telling},
     throttle::Throttle,
 };
 use crate::{
-    config::OnFailure,
     model::{Hook, UnixMs},
-    store::{Space, Staged, Store},
+    store::{Space, Store},
 };
 use turn::Turn;
 
@@ -50,9 +49,6 @@ const TURN: Duration = Duration::from_micros(500);
 /// The wait before a plugin that cannot be started is tried again doubles from the first to
 /// the second.
 const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-
-/// The wait before a fact is told again doubles from the first to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
 /// What all lanes and all versions of a plugin share.
 pub(super) struct Common {
@@ -305,174 +301,6 @@ impl Lane {
         }
         common.meters.breaker(common.breaker.state());
         common.failing.notify_one();
-    }
-
-    /// Tells, and does not wait.
-    pub(super) fn tell(&self, input: &Arc<Input>) -> Told {
-        let common = &self.common;
-        let mut state = self.state.lock();
-        if state.stopped {
-            drop(state);
-            self.lose(input, 0, &Failure::Stopped);
-            return Told::Refused;
-        }
-        let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_idle();
-        let pushed = state.queue.tell(input);
-        let work = begins && !state.queue.is_idle();
-        drop(state);
-        match pushed {
-            Pushed::Whole => common.meters.queued.increment(1),
-            Pushed::Forgot => common.meters.dropped.increment(1),
-            Pushed::Refused => {
-                self.lose(input, 0, &Failure::Overloaded);
-                return Told::Refused;
-            }
-        }
-        if work { Told::Begins } else { Told::Queued }
-    }
-
-    /// Has lanes begin that [`Told::Begins`] was said of. Waking a task is most of what
-    /// telling costs, so the caller, whom a client may wait for, wakes only one.
-    pub(super) fn begin_all(mut lanes: Vec<Arc<Self>>) {
-        let Some(first) = lanes.pop() else {
-            return;
-        };
-        let runtime = first.runtime.clone();
-        runtime.spawn(async move {
-            for lane in lanes {
-                lane.schedule();
-            }
-            if let Some(turn) = first.begin() {
-                turn.work().await;
-            }
-        });
-    }
-
-    /// A fact has failed for now, or for good.
-    fn failed(self: &Arc<Self>, mut telling: Telling, failure: &Failure) {
-        let version = self.version.load();
-        let policy = version.hooks.of(telling.input.hook());
-        let now = Instant::now();
-        let again = match failure {
-            _ if policy.on_failure != OnFailure::Retry => None,
-            Failure::Open(until) => Some(*until),
-            _ => {
-                telling.tries += 1;
-                let pause = RETRY.0.saturating_mul(1 << telling.tries.min(16));
-                (telling.tries < version.retry_limit).then(|| now + pause.min(RETRY.1))
-            }
-        };
-        let room = telling.input.room().clone();
-        let lost = match again {
-            Some(until) => {
-                let left_alone = matches!(failure, Failure::Open(_));
-                self.park(telling, until, left_alone)
-                    .map(|telling| (telling, &Failure::Stopped))
-            }
-            None => Some((telling, failure)),
-        };
-        if let Some((telling, failure)) = lost {
-            self.lose(&telling.input, telling.tries, failure);
-            self.state.lock().queue.passed(&room);
-        }
-    }
-
-    /// Keeps a fact, and what follows in its room, until then, or, if the plugin is left
-    /// alone, until it is called again. Given back if the lane is stopped.
-    fn park(
-        self: &Arc<Self>,
-        telling: Telling,
-        until: Instant,
-        left_alone: bool,
-    ) -> Option<Telling> {
-        let room = telling.input.room().clone();
-        let common = &self.common;
-        {
-            let mut state = self.state.lock();
-            if state.stopped {
-                return Some(telling);
-            }
-            state.queue.park(telling);
-        }
-        common.meters.queued.increment(1);
-        common.meters.retried.increment(1);
-        // Without what the lane has, so that a host that is gone is gone.
-        let (lane, recovered) = (Arc::downgrade(self), Arc::clone(&common.recovered));
-        self.runtime.spawn(async move {
-            let mut recovered = pin!(recovered.notified());
-            recovered.as_mut().enable();
-            let breaker = |lane: Arc<Self>| lane.common.breaker.state();
-            let closed = lane.upgrade().map(breaker) == Some(BreakerState::Closed);
-            tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => {}
-                () = recovered, if left_alone && !closed => {}
-                () = ready(()), if left_alone && closed => {}
-            }
-            if let Some(lane) = lane.upgrade() {
-                lane.state.lock().queue.release(&room);
-                lane.schedule();
-            }
-        });
-        None
-    }
-
-    /// A fact has been dealt with.
-    fn passed(&self, input: &Input) {
-        let mut state = self.state.lock();
-        state.telling = None;
-        state.queue.passed(input.room());
-    }
-
-    /// What was parked because the plugin is left alone is to be told.
-    pub(super) fn recovered(common: &Common) {
-        common.meters.breaker(common.breaker.state());
-        common.recovered.notify_waiters();
-    }
-
-    /// The timer of a fact that is not told, or not told again, is over; a repeating one
-    /// moves on.
-    fn pass_timer(&self, input: &Input) {
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            let mut staged = Staged::new(UnixMs::now());
-            staged.fired(&room.id, key, *due);
-            // It depends on no key, so that there is no conflict.
-            drop(self.common.space.apply(staged));
-        }
-    }
-
-    /// A fact that the plugin will not learn of: where that matters, it is written down.
-    fn lose(&self, input: &Input, tries: u32, failure: &Failure) {
-        let common = &self.common;
-        let (plugin, hook, room) = (&*common.name, input.hook(), input.room());
-        if hook == Hook::OnTimer {
-            if matches!(failure, Failure::Overloaded | Failure::Stopped) {
-                // The timer stays, to be told another time.
-                return;
-            }
-            self.pass_timer(input);
-        }
-        common.meters.dropped.increment(1);
-        if self.version.load().hooks.of(hook).on_failure != OnFailure::Retry {
-            if hook != Hook::SpeakerChanged && common.complaints.allow() {
-                tracing::error!(plugin, %hook, %room, %failure, "a plugin will not learn of this");
-            }
-            return;
-        }
-        let letter = json!({
-            "at": UnixMs::now(),
-            "plugin": plugin,
-            "hook": hook.name(),
-            "room": room,
-            "tries": tries,
-            "failure": failure.to_string(),
-            "call": input,
-        });
-        common.meters.dead_letters.increment(1);
-        let lost = common.store.dead_letter(letter).err();
-        tracing::error!(
-            plugin, %hook, %room, tries, %failure, error = lost.map(tracing::field::display),
-            "a fact is a dead letter: the plugin has not taken it"
-        );
     }
 
     /// Has a task look after the lane, unless somebody else does so first.

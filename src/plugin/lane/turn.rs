@@ -78,31 +78,24 @@ impl Turn {
             }
             self.lane.common.meters.breaker(breaker.state());
         }
-        let result = match self.held.take() {
-            Some(Held::Fresh) => {
-                self.held = Some(Held::Fresh);
-                match self.version.instantiate().await {
-                    Ok((mut instance, _)) => instance.call(input).await,
-                    Err(failure) => Err(failure),
-                }
-            }
-            Some(Held::Live(mut instance)) => {
+        let held = self.held.take();
+        let is_live = !matches!(held, Some(Held::Fresh));
+        if !is_live {
+            self.held = Some(Held::Fresh);
+        }
+        let instance = match held {
+            Some(Held::Live(instance)) => Ok(instance),
+            Some(Held::Fresh) | None => self.version.instantiate().await.map(|made| made.0),
+        };
+        let result = match instance {
+            Ok(mut instance) => {
                 let result = instance.call(input).await;
-                if result.is_ok() {
+                if is_live && result.is_ok() && !instance.is_worn() {
                     self.held = Some(Held::Live(instance));
                 }
                 result
             }
-            None => match self.version.instantiate().await {
-                Ok((mut instance, _)) => {
-                    let result = instance.call(input).await;
-                    if result.is_ok() {
-                        self.held = Some(Held::Live(instance));
-                    }
-                    result
-                }
-                Err(failure) => Err(failure),
-            },
+            Err(failure) => Err(failure),
         };
         match &result {
             Ok(_) => self.recovered(),

@@ -141,6 +141,8 @@ listed! {
         StackOverflow = "stack-overflow",
         /// Takes memory until there is none.
         ExhaustMemory = "exhaust-memory",
+        /// Takes a megabyte for good, and says yes.
+        Leak = "leak",
         /// Returns 20,000 actions, each emitting `fixture:flood` to the room.
         FloodActions = "flood-actions",
         /// Logs without end.

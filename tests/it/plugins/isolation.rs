@@ -38,6 +38,24 @@ async fn memory_does_not_survive_a_call_and_keys_do() {
     assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
 }
 
+#[tokio::test]
+async fn an_instance_that_grows_is_replaced_before_a_call_fails_for_it() {
+    let settings = json!({ "hooks": { "before-join": "leak" } });
+    // A quarter of the calls would fill it.
+    let rig = Rig::new(&[PluginConfig {
+        memory_limit: 16 << 20,
+        ..fixture(&settings)
+    }])
+    .await;
+    for call in 0..64 {
+        let verdict = rig.host.before_join(rig::join("a", 1)).await;
+        assert_eq!(verdict, Ok(()), "call {call}");
+    }
+    let calls = rig.data("a", "fixture:calls", json!({})).await["calls"].clone();
+    assert!(calls.as_u64().unwrap() < 16, "{calls} of one instance");
+    assert!(rig.status().last_failure.is_none());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn facts_keep_their_order_also_where_each_has_an_instance_of_its_own() {
     let rig = Rig::new(&[fresh(&json!({ "publish": true }))]).await;

@@ -37,6 +37,10 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
         Behaviour::ExhaustMemory => loop {
             mem::forget(black_box(vec![1_u8; MEGABYTE]));
         },
+        Behaviour::Leak => {
+            mem::forget(black_box(vec![1_u8; MEGABYTE]));
+            Effect::default()
+        }
         Behaviour::HugeRefusal => {
             let huge = huge(MEGABYTE);
             refuse(&huge, &huge, &format!("\"{huge}\""))
