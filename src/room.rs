@@ -4,6 +4,7 @@
 //! Every request is one short function of [`Membership`]: check, act, commit.
 //! Nothing awaits while holding a room.
 
+mod call;
 mod event;
 mod reason;
 mod requests;
@@ -19,12 +20,13 @@ use std::{
     time::Duration,
 };
 
+pub use call::CallProgress;
 pub use event::{Audience, CloseReason, Departure, Event, Inbox, Outbox, RoomEnd};
 use parking_lot::Mutex;
 pub use reason::Reason;
 pub use requests::{Consumed, Joined, Membership};
 use serde_json::Value;
-pub use state::{Direction, Snapshot, SnapshotProducer};
+pub use state::{Direction, Released, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
 use tokio::sync::{OnceCell, mpsc};
 use tracing::{debug, info, warn};
@@ -42,7 +44,10 @@ use crate::{
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The answer is no: by the room's rules or a plugin's.
+    /// The answer is no, by the room's rules.
+    #[error("refused: {}", .0.message())]
+    Room(Reason),
+    /// The answer is no: by a plugin, or because the request cannot be understood.
     #[error("refused: {}", .0.message)]
     Refused(Refusal),
     /// The server failed.
@@ -58,7 +63,7 @@ impl From<Refusal> for Failure {
 
 impl From<Reason> for Failure {
     fn from(reason: Reason) -> Self {
-        Self::Refused(reason.into())
+        Self::Room(reason)
     }
 }
 
@@ -387,6 +392,7 @@ impl Room {
         let limits = Limits {
             participants: config.max_participants,
             consumers: config.max_consumers,
+            connected_when: config.call_connected_when,
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
         let levels = media.levels();

@@ -6,7 +6,10 @@ pub mod fields;
 pub mod http;
 pub mod socketio;
 
+mod denial;
+mod gate;
 mod request;
+mod session;
 mod wire;
 
 use std::sync::Arc;

@@ -93,6 +93,17 @@ impl RoomMedia {
         })
     }
 
+    /// The capabilities of a router that is made for nothing else.
+    pub(super) async fn rtp_capabilities_on(
+        worker: &Worker,
+        config: &MediaConfig,
+    ) -> Result<Arc<Value>, MediaError> {
+        let options = RouterOptions::new(vec![opus(config)]);
+        let made = worker.create_router(options);
+        let router = bounded(config.request_timeout, "create router", made).await?;
+        Ok(Arc::new(json!(router.rtp_capabilities())))
+    }
+
     /// The worker that carries this room.
     #[must_use]
     pub fn worker(&self) -> WorkerKey {

@@ -18,7 +18,8 @@ use mediasoup::{
     worker::{WorkerLogLevel, WorkerLogTag},
 };
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use serde_json::Value;
+use tokio::sync::{OnceCell, mpsc};
 use tracing::{error, info, warn};
 
 use super::{MediaError, RoomMedia, bounded};
@@ -56,6 +57,8 @@ struct Inner {
     live: Mutex<HashMap<usize, Live>>,
     next_key: AtomicU64,
     deaths: mpsc::Sender<(usize, WorkerKey)>,
+    /// Of every router: they are all made alike.
+    capabilities: OnceCell<Arc<Value>>,
 }
 
 impl Media {
@@ -78,6 +81,7 @@ impl Media {
                 next_key: AtomicU64::new(1),
                 deaths,
                 config,
+                capabilities: OnceCell::new(),
             }),
         };
         for index in 0..media.inner.config.workers {
@@ -132,6 +136,22 @@ impl Media {
             )
         };
         RoomMedia::open(&worker, server, key, load, (&self.inner.config, rooms)).await
+    }
+
+    /// What every room's router can receive and send, in mediasoup's JSON shape.
+    ///
+    /// # Errors
+    /// The first time, if no worker is running or the worker fails the request.
+    pub async fn rtp_capabilities(&self) -> Result<Arc<Value>, MediaError> {
+        let ask = || async {
+            let (worker, config) = {
+                let live = self.inner.live.lock();
+                let any = live.values().next().ok_or(MediaError::NoWorker)?;
+                (any.worker.clone(), &self.inner.config)
+            };
+            RoomMedia::rtp_capabilities_on(&worker, config).await
+        };
+        self.inner.capabilities.get_or_try_init(ask).await.cloned()
     }
 
     /// Ends a worker and replaces it exactly as if its thread had died. The

@@ -1,6 +1,8 @@
 //! What a participant asks for. Each function checks, acts and commits; the
 //! faces call nothing else.
 
+mod belongings;
+
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -84,12 +86,6 @@ impl Membership {
     /// Leaves the room.
     pub fn leave(self) {
         self.room.leave(self.id, &Departure::Left);
-    }
-
-    pub(super) fn rtp_capabilities(&self) -> Value {
-        self.room
-            .media()
-            .map_or(Value::Null, |media| media.rtp_capabilities().clone())
     }
 
     fn check<T>(&self, check: impl FnOnce(&mut Core) -> Result<T, Reason>) -> Result<T, Reason> {

@@ -3,6 +3,7 @@
 //! reservation; `commit_*` may find that the world has moved on, and then
 //! refuses too, so that the caller drops what it made.
 
+mod belongings;
 mod producers;
 #[cfg(test)]
 mod tests;
@@ -12,17 +13,19 @@ use std::{
     sync::Arc,
 };
 
+pub use belongings::Released;
 use serde_json::{Map, Value};
 
 use super::{
+    call::Call,
     event::{Audience, Departure, Event, RoomEnd},
     reason::Reason,
     speakers::Speakers,
 };
 use crate::{
     model::{
-        Codec, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, User,
-        UserId,
+        Codec, ConnectedWhen, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId,
+        UnixMs, User, UserId,
     },
     plugin::{Amendments, Fact, JoinCall, ParticipantView, ProducerView, RoomView},
 };
@@ -34,6 +37,20 @@ pub enum Direction {
     Send,
     /// The client receives: it takes consumers.
     Receive,
+    /// The client does both over one transport.
+    Both,
+}
+
+impl Direction {
+    /// Whether a transport of this direction carries media of the other.
+    fn carries(self, other: Self) -> bool {
+        self == Self::Both || self == other
+    }
+
+    /// Whether a participant may have only one of the two.
+    fn overlaps(self, other: Self) -> bool {
+        self.carries(other) || other.carries(self)
+    }
 }
 
 /// The bounds of one room.
@@ -43,6 +60,8 @@ pub(crate) struct Limits {
     pub participants: usize,
     /// Consumers of one participant.
     pub consumers: usize,
+    /// When its call counts as connected, unless a member says.
+    pub connected_when: ConnectedWhen,
 }
 
 /// What follows from a change, in order. The shell around the state carries it
@@ -112,6 +131,7 @@ pub(crate) struct RoomState {
     /// Users whom plugins hold muted, and which plugins.
     muted_users: HashMap<UserId, BTreeSet<Arc<str>>>,
     speakers: Speakers,
+    call: Call,
     /// Whether anybody has entered.
     opened: bool,
     ended: bool,
@@ -120,23 +140,36 @@ pub(crate) struct RoomState {
 #[derive(Debug)]
 struct Participant {
     user: Arc<User>,
-    send: Slot,
-    receive: Slot,
+    /// At most one in each direction.
+    transports: Vec<Slot>,
     producers: BTreeMap<Source, ProducerId>,
     consumers: HashMap<ConsumerId, ProducerId>,
 }
 
-/// The one transport that a participant may have in each direction.
-#[derive(Debug, Default, PartialEq)]
-enum Slot {
-    #[default]
-    Free,
+/// A transport of a participant, or the place of one that is being made.
+#[derive(Debug)]
+struct Slot {
+    direction: Direction,
+    place: Place,
+}
+
+#[derive(Debug, PartialEq)]
+enum Place {
     /// Reserved before the await, so that a second request does not make a twin.
     Reserved,
     Open {
         id: TransportId,
         connected: bool,
     },
+}
+
+impl Slot {
+    fn id(&self) -> Option<TransportId> {
+        match self.place {
+            Place::Open { id, .. } => Some(id),
+            Place::Reserved => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -155,11 +188,8 @@ struct Producer {
 }
 
 impl Participant {
-    fn slot(&mut self, direction: Direction) -> &mut Slot {
-        match direction {
-            Direction::Send => &mut self.send,
-            Direction::Receive => &mut self.receive,
-        }
+    fn transport(&self, id: TransportId) -> Option<&Slot> {
+        self.transports.iter().find(|slot| slot.id() == Some(id))
     }
 }
 
@@ -174,6 +204,7 @@ impl RoomState {
             producers: HashMap::new(),
             muted_users: HashMap::new(),
             speakers: Speakers::new(speaker_hold_ms),
+            call: Call::new(limits.connected_when),
             opened: false,
             ended: false,
         }
@@ -258,8 +289,7 @@ impl RoomState {
         let snapshot = self.snapshot();
         let newcomer = Participant {
             user: Arc::clone(user),
-            send: Slot::Free,
-            receive: Slot::Free,
+            transports: Vec::new(),
             producers: BTreeMap::new(),
             consumers: HashMap::new(),
         };
@@ -293,18 +323,7 @@ impl RoomState {
                 .or_insert_with(|| (Arc::clone(&one.user), false));
             entry.1 |= !one.producers.is_empty();
         }
-        let mut producers: Vec<SnapshotProducer> = self
-            .producers
-            .iter()
-            .map(|(id, producer)| SnapshotProducer {
-                id: *id,
-                user: producer.user.id,
-                source: producer.source,
-                paused: self.paused(producer),
-                attached: Arc::clone(&producer.attached),
-            })
-            .collect();
-        producers.sort_by_key(|one| (one.user, one.source));
+        let producers = self.producers().into_iter().map(|(_, one)| one).collect();
         Snapshot {
             users: users.into_values().collect(),
             producers,
@@ -335,8 +354,9 @@ impl RoomState {
         };
         self.release(id, &gone, &mut out);
         let participant = self.participant_view(id, &gone.user);
+        let (user, connections) = (gone.user.id, participant.connections);
         let reason = departure.reason();
-        if participant.connections == 0 {
+        if connections == 0 {
             out.push(Output::Tell(
                 Audience::RoomExcept(id),
                 Event::UserLeft {
@@ -356,6 +376,9 @@ impl RoomState {
         if self.participants.is_empty() {
             self.ended = true;
             self.finish(RoomEnd::Empty, at, &mut out);
+        } else if connections == 0 {
+            self.call.left(user);
+            self.look_at_call(at, &mut out);
         }
         out
     }
@@ -411,11 +434,8 @@ impl RoomState {
             }
             out.push(Output::DropConsumer(*consumer));
         }
-        for slot in [&gone.send, &gone.receive] {
-            if let Slot::Open { id, .. } = slot {
-                out.push(Output::DropTransport(*id));
-            }
-        }
+        let transports = gone.transports.iter().filter_map(Slot::id);
+        out.extend(transports.map(Output::DropTransport));
     }
 
     fn member(&mut self, id: ParticipantId) -> Result<&mut Participant, Reason> {
@@ -436,11 +456,14 @@ impl RoomState {
         participant: ParticipantId,
         direction: Direction,
     ) -> Result<(), Reason> {
-        let slot = self.member(participant)?.slot(direction);
-        if *slot != Slot::Free {
+        let transports = &mut self.member(participant)?.transports;
+        if transports.iter().any(|one| one.direction.overlaps(direction)) {
             return Err(Reason::TransportLimit);
         }
-        *slot = Slot::Reserved;
+        transports.push(Slot {
+            direction,
+            place: Place::Reserved,
+        });
         Ok(())
     }
 
@@ -454,11 +477,18 @@ impl RoomState {
         direction: Direction,
         transport: Option<TransportId>,
     ) -> Result<(), Reason> {
-        let slot = self.member(participant)?.slot(direction);
-        *slot = transport.map_or(Slot::Free, |id| Slot::Open {
-            id,
-            connected: false,
-        });
+        let transports = &mut self.member(participant)?.transports;
+        let reserved = |one: &Slot| one.direction == direction && one.place == Place::Reserved;
+        match transport {
+            Some(id) => {
+                let slot = transports.iter_mut().find(|one| reserved(one));
+                slot.ok_or(Reason::TransportNotFound)?.place = Place::Open {
+                    id,
+                    connected: false,
+                };
+            }
+            None => transports.retain(|one| !reserved(one)),
+        }
         Ok(())
     }
 
@@ -473,16 +503,12 @@ impl RoomState {
         direction: Option<Direction>,
     ) -> Result<(), Reason> {
         let member = self.member(participant)?;
-        let mut found = Err(Reason::TransportNotFound);
-        for one in [Direction::Send, Direction::Receive] {
-            if matches!(member.slot(one), Slot::Open { id, .. } if *id == transport) {
-                found = match direction {
-                    Some(wanted) if wanted != one => Err(Reason::WrongDirection),
-                    _ => Ok(()),
-                };
-            }
+        let found = member.transport(transport);
+        let has = found.ok_or(Reason::TransportNotFound)?.direction;
+        match direction {
+            Some(wanted) if !has.carries(wanted) => Err(Reason::WrongDirection),
+            _ => Ok(()),
         }
-        found
     }
 
     /// Reserves the one connect that a transport takes.
@@ -520,11 +546,10 @@ impl RoomState {
         participant: ParticipantId,
         transport: TransportId,
     ) -> Result<&mut bool, Reason> {
-        let member = self.member(participant)?;
-        [&mut member.send, &mut member.receive]
-            .into_iter()
-            .find_map(|slot| match slot {
-                Slot::Open { id, connected } if *id == transport => Some(connected),
+        let mut transports = self.member(participant)?.transports.iter_mut();
+        transports
+            .find_map(|slot| match &mut slot.place {
+                Place::Open { id, connected } if *id == transport => Some(connected),
                 _ => None,
             })
             .ok_or(Reason::TransportNotFound)
@@ -533,29 +558,15 @@ impl RoomState {
     /// A transport has ended by itself: what ran over it ends too, and its
     /// place is free again. Idempotent.
     pub(crate) fn on_transport_ended(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
+        let found = self.participants.iter().find_map(|(id, member)| {
+            let slot = member.transport(transport)?;
+            Some((*id, slot.direction))
+        });
         let mut out = Vec::new();
-        let holds = |slot: &Slot| matches!(slot, Slot::Open { id, .. } if *id == transport);
-        let Some((&id, member)) = self
-            .participants
-            .iter_mut()
-            .find(|(_, one)| holds(&one.send) || holds(&one.receive))
-        else {
-            return out;
-        };
-        if holds(&member.send) {
-            member.send = Slot::Free;
+        if let Some((id, direction)) = found {
             let reason = super::event::CloseReason::TransportClosed;
-            self.close_producers_of(id, reason, at, &mut out);
-        } else {
-            member.receive = Slot::Free;
-            for (consumer, producer) in std::mem::take(&mut member.consumers) {
-                if let Some(producer) = self.producers.get_mut(&producer) {
-                    producer.consumers.remove(&(id, consumer));
-                }
-                out.push(Output::DropConsumer(consumer));
-            }
+            self.close_transport(id, (transport, direction), reason, at, &mut out);
         }
-        out.push(Output::DropTransport(transport));
         out
     }
 

@@ -52,6 +52,12 @@ impl Identity {
     }
 }
 
+/// The token in the value of an `Authorization` header.
+pub(super) fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 /// Why a client is not let in. The message is what the client is told.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AuthError {

@@ -16,6 +16,7 @@ fn room() -> RoomState {
     let limits = Limits {
         participants: 3,
         consumers: 2,
+        connected_when: ConnectedWhen::First,
     };
     RoomState::new(RoomId::new("stage").unwrap(), limits, 600)
 }
