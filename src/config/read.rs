@@ -370,6 +370,5 @@ impl Choice for LogFormat {
 }
 
 impl Choice for ConnectedWhen {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("first", Self::First), ("both", Self::Both)];
+    const WORDS: &'static [(&'static str, Self)] = &[("first", Self::First), ("both", Self::Both)];
 }

@@ -457,7 +457,10 @@ impl RoomState {
         direction: Direction,
     ) -> Result<(), Reason> {
         let transports = &mut self.member(participant)?.transports;
-        if transports.iter().any(|one| one.direction.overlaps(direction)) {
+        if transports
+            .iter()
+            .any(|one| one.direction.overlaps(direction))
+        {
             return Err(Reason::TransportLimit);
         }
         transports.push(Slot {

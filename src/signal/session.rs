@@ -15,8 +15,8 @@ use crate::{
     media::lenient,
     model::{ConnectedWhen, ProducerId, RoomId, User},
     room::{
-        Consumed, Direction, Failure, Inbox, Joined, Membership, PluginNotes, Reason, Released, Snapshot,
-        SnapshotProducer,
+        Consumed, Direction, Failure, Inbox, Joined, Membership, PluginNotes, Reason, Released,
+        Snapshot, SnapshotProducer,
     },
     telemetry,
 };

@@ -121,7 +121,11 @@ mod tests {
     #[case("audio:produce", Reason::TransportNotFound, "Transport not found")]
     #[case("audio:produce", Reason::NotInRoom, "Transport not found")]
     #[case("audio:produce", Reason::WrongDirection, "Transport not found")]
-    #[case("audio:produce", Reason::CannotProduce(String::new()), "Produce failed")]
+    #[case(
+        "audio:produce",
+        Reason::CannotProduce(String::new()),
+        "Produce failed"
+    )]
     #[case("audio:consume", Reason::ProducerNotFound, "Consume failed")]
     #[case("audio:consume", Reason::RoomNotFound, "Transport not found")]
     #[case("transport:connect", Reason::AlreadyConnected, "Connect failed")]
