@@ -37,6 +37,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("mediasoup::", "media"),
     ("wasmtime", "plugin"),
     ("socketioxide::", "signal"),
+    ("utoipa", "signal"),
     ("redb::", "store"),
     ("std::env", "config"),
 ];

@@ -1,5 +1,7 @@
 //! The rules, one sentence each.
 
+mod belongings;
+
 use serde_json::json;
 use uuid::Uuid;
 
