@@ -1,8 +1,15 @@
 //! The command line.
 
+mod plugin;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use plugin::{
+    BenchOptions, CheckOptions, Language, NewOptions, PluginCommand, ReloadOptions, RemoteOptions,
+    ReplayOptions, TestOptions,
+};
 
 use crate::config::Flags;
 
@@ -14,6 +21,8 @@ Examples:
       In production. The secret is best set as VOICE_ROOM_AUTH__SECRET.
   VOICE_ROOM_MEDIA__WORKERS=2 voice-room config --dev
       What would the server run with, and what set it?
+  voice-room plugin new quiet-hours && voice-room plugin test quiet-hours
+      A rule of your own, built and tested.
 
 Every key of the configuration can be set in the environment: VOICE_ROOM_ and the
 key in upper case, with two underscores for each dot. Flags go before the
@@ -21,9 +30,29 @@ environment, the environment before the file.
 
 Exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage or configuration.";
 
+const PLUGIN_EXAMPLES: &str = "\
+Examples, from an idea to a running server:
+  voice-room plugin new quiet-hours
+  voice-room plugin test quiet-hours
+  voice-room plugin check quiet-hours/target/wasm32-wasip2/release/quiet_hours.wasm
+  voice-room plugin bench quiet-hours/target/wasm32-wasip2/release/quiet_hours.wasm
+  voice-room plugin reload quiet-hours
+
+With --json, all but new print one JSON document on standard output.
+
+Exit codes: 0 fine, 1 it failed or differs, 2 wrong usage.";
+
 const ENDING: &str = "\
 SIGTERM or Ctrl-C stops the server: clients are told, what is in memory is written,
-and it ends within server.shutdown_limit_ms. A second signal ends it at once.";
+and it ends within server.shutdown_limit_ms. A second signal ends it at once.
+
+SIGHUP has it read the configuration again, from the same file, environment and
+flags. What plugins are given changes at once, while people talk: component,
+manifest, settings, grants, limits and policies. Whatever else differs is named in
+the log and needs a restart. With mistakes in it, nothing changes.
+
+A plugin is also loaded anew when its component or manifest changes on disk (unless
+its configuration says watch = false), and by POST /admin/plugins/NAME/reload.";
 
 /// Voice rooms whose rules are sandboxed WebAssembly plugins.
 #[derive(Debug, Parser)]
@@ -42,6 +71,9 @@ pub enum Command {
     Serve(Options),
     /// Check the configuration and print it: every key, what set it, secrets hidden
     Config(Options),
+    /// Make, test, measure and inspect plugins; look after those of a running server
+    #[command(subcommand, after_help = PLUGIN_EXAMPLES)]
+    Plugin(PluginCommand),
 }
 
 /// Where the configuration comes from.
@@ -104,7 +136,18 @@ mod tests {
 
     #[test]
     fn wrong_usage_ends_with_code_2() {
-        for line in ["voice-room", "voice-room fly", "voice-room serve --port 1"] {
+        for line in [
+            "voice-room",
+            "voice-room fly",
+            "voice-room serve --port 1",
+            "voice-room plugin",
+            "voice-room plugin new",
+            "voice-room plugin new Quiet",
+            "voice-room plugin new quiet --lang cobol",
+            "voice-room plugin bench a.wasm --calls 0",
+            "voice-room plugin check a.wasm --grants fly",
+            "voice-room plugin list --url example.com",
+        ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

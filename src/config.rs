@@ -45,7 +45,7 @@ pub use self::{
     mistake::{Mistake, Mistakes, Origin},
     plugin::{
         BreakerConfig, Capability, Grants, HookPolicies, HookPolicy, Isolation, OnFailure,
-        PluginConfig, RecordingConfig,
+        PluginConfig, RecordingConfig, is_plugin_name,
     },
 };
 

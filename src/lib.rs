@@ -18,4 +18,8 @@ pub mod room;
 
 pub mod signal;
 
+pub mod reload;
+
 pub mod server;
+
+pub mod tool;

@@ -14,14 +14,16 @@ use tokio::{
     net::TcpListener,
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
 };
 use tracing::{error, info, warn};
 use voice_room::{
-    cli::{Cli, Command},
-    config::{self, Config, Effective},
-    plugin, server,
+    cli::{Cli, Command, PluginCommand},
+    config::{self, Config, Flags},
+    plugin,
+    server::{self, Signals},
     telemetry::{self, Metrics},
+    tool::{self, Report},
 };
 
 /// Ended by a failure.
@@ -39,13 +41,15 @@ fn main() -> ExitCode {
     let (options, is_serve) = match Cli::parse().command {
         Command::Serve(options) => (options, true),
         Command::Config(options) => (options, false),
+        Command::Plugin(command) => return plugin_command(&command),
     };
-    let loaded = match config::load(options.into()) {
+    let flags = Flags::from(options);
+    let loaded = match config::load(flags.clone()) {
         Ok(loaded) => loaded,
         Err(mistakes) => return failed(USAGE, &mistakes),
     };
     let result = if is_serve {
-        serve(loaded.config)
+        serve(loaded.config, flags)
     } else {
         print(&loaded.effective)
     };
@@ -55,20 +59,47 @@ fn main() -> ExitCode {
     }
 }
 
+fn plugin_command(command: &PluginCommand) -> ExitCode {
+    match run_tool(command) {
+        Ok(fine) => ExitCode::from(if fine { 0 } else { FAILURE }),
+        Err(error) => failed(FAILURE, &error),
+    }
+}
+
+/// Whether all is as it should be.
+fn run_tool(command: &PluginCommand) -> Result<bool, Box<dyn Error>> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    plugin::prepare_thread();
+    match runtime.block_on(tool::run(command)) {
+        Ok(Report { text, fine }) => {
+            print(&text)?;
+            Ok(fine)
+        }
+        Err(error) => {
+            if command.wants_json() {
+                print(&error.json())?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
 fn failed(code: u8, why: &impl fmt::Display) -> ExitCode {
     eprintln!("error: {why}");
     ExitCode::from(code)
 }
 
-fn print(effective: &Effective) -> Result<(), Box<dyn Error>> {
-    match write!(io::stdout(), "{effective}") {
+fn print(text: &impl fmt::Display) -> Result<(), Box<dyn Error>> {
+    match write!(io::stdout(), "{text}") {
         // As with `voice-room config | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
 }
 
-fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+fn serve(config: Config, flags: Flags) -> Result<(), Box<dyn Error>> {
     telemetry::start_log(&config.log)?;
     for warning in config.warnings() {
         warn!("{warning}");
@@ -79,6 +110,8 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         .build()?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
+        let configs = configs_at_hangup(flags)?;
+        let signals = Signals { stop, configs };
         let metrics = Metrics::install()?;
         tokio::spawn(metrics.clone().upkeep());
         let listen = config.server.listen;
@@ -87,7 +120,7 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         let address = listener.local_addr()?;
         let ready = || say_ready(address);
-        Ok(server::run(config, listener, metrics, ready, stop).await?)
+        Ok(server::run(config, listener, metrics, ready, signals).await?)
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_LIMIT);
     result
@@ -123,6 +156,34 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
         process::exit(FAILURE.into());
     });
     Ok(async move { drop(stopped.await) })
+}
+
+/// A configuration for each SIGHUP, from the same sources as the first one. One with mistakes
+/// is logged and left out. Several signals that come before the first is done with are one.
+fn configs_at_hangup(flags: Flags) -> io::Result<mpsc::Receiver<Config>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (sender, configs) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            info!("SIGHUP: reading the configuration again");
+            let flags = flags.clone();
+            let loaded = match tokio::task::spawn_blocking(|| config::load(flags)).await {
+                Ok(Ok(loaded)) => loaded,
+                Ok(Err(mistakes)) => {
+                    error!(%mistakes, "the configuration has mistakes: nothing changes");
+                    continue;
+                }
+                Err(error) => {
+                    error!(%error, "the configuration cannot be read: nothing changes");
+                    continue;
+                }
+            };
+            if sender.send(loaded.config).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(configs)
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {

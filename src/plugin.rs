@@ -15,54 +15,82 @@
 //! Only this module knows wasmtime. `call` is what goes in and out, `lane` the order of
 //! calls, `instance` one call, `host` what a guest can reach, `lift` the checks of what it
 //! returns, `limits` the numbers.
+//!
+//! `observe` hands calls to the `recorder` and to a `shadow`; `offline` runs a plugin without
+//! a server, and `replay` recorded calls through another version.
 
 mod breaker;
 mod call;
+mod compat;
 mod engine;
+mod files;
 mod host;
+mod inspect;
 mod instance;
 mod lane;
 mod lift;
 mod limits;
 mod load;
 mod lower;
+mod manifest;
 mod meters;
+mod observe;
+mod offline;
 mod place;
 mod queue;
+mod record;
+mod recorder;
+mod replay;
+mod shadow;
 mod swap;
 mod throttle;
+mod trace;
 mod wasi;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{BuildHasher, RandomState},
+    io,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
 pub use breaker::BreakerState;
 pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
     ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
-pub use place::{PluginStatus, Stored};
+pub use inspect::{Import, Inspection, inspect};
+pub use manifest::Manifest;
+pub use place::{CallFailure, PluginStatus, RefusedVersion, Stored};
 pub use swap::{Reloaded, SwapError};
+pub use watch::Watching;
 
 use crate::{
-    config::{OnFailure, PluginConfig},
+    config::{OnFailure, PluginConfig, RecordingConfig},
     model::{DecisionId, Hook, Refusal, RoomId},
-    store::Store,
+    store::{self, Store},
 };
 use engine::Engine;
 use instance::{Answer, Failure};
 use lane::{Lane, Told};
-use meters::Outcome;
+pub use lift::is_plugin_event;
+use observe::Recording;
+pub use offline::{Called, Offline, OfflineOptions};
 use place::{LaneOf, Place};
+pub use record::{CallLine, ImportCall, InstanceLine, Line, Outcome, Published, Refused};
+pub use replay::{
+    Difference, Gaps, HookCount, Part, ReplayError, ReplayOptions, ReplayReport, Side, replay,
+};
+pub use shadow::ShadowStatus;
 use swap::commands_of;
 
 /// The code of a refusal that stands for a plugin which could not answer.
@@ -73,9 +101,6 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Lines a second that the server logs about one plugin's misbehaviour.
 const COMPLAINTS: u32 = 10;
-
-/// Lines a second that one plugin may log.
-const LINES: u32 = 1000;
 
 /// Prepares a thread for calls of plugins, so that its first one does not pay for it. For a
 /// runtime's `on_thread_start`.
@@ -127,13 +152,15 @@ impl std::error::Error for LoadError {}
 type CarryOut = Box<dyn Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync>;
 type Participants = Box<dyn Fn(&RoomId) -> u32 + Send + Sync>;
 
-/// The rooms, as far as plugins reach them.
-#[derive(Default)]
-struct Stage(OnceLock<(CarryOut, Participants)>);
+/// What surrounds all plugins: the rooms, as far as plugins reach them, and the recording.
+struct Stage {
+    rooms: OnceLock<(CarryOut, Participants)>,
+    recording: Recording,
+}
 
 impl Stage {
     fn carry_out(&self, room: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
-        match self.0.get() {
+        match self.rooms.get() {
             Some((carry_out, _)) => carry_out(room, plugin, actions),
             None => tracing::error!(%plugin, "actions are lost: nobody carries them out yet"),
         }
@@ -143,7 +170,7 @@ impl Stage {
         RoomView {
             id: room.clone(),
             participants: self
-                .0
+                .rooms
                 .get()
                 .map_or(0, |(_, participants)| participants(room)),
         }
@@ -161,8 +188,11 @@ struct Shared {
     /// Which plugin answers which command.
     commands: ArcSwap<BTreeMap<String, usize>>,
     stage: Arc<Stage>,
-    /// One swap at a time.
-    swapping: tokio::sync::Mutex<()>,
+    /// Held while a version takes over, so that no two plugins come by the same command.
+    installing: Mutex<()>,
+    /// Whoever watches files is to look at them.
+    look: Arc<Notify>,
+    store: Store,
 }
 
 impl PluginHost {
@@ -172,11 +202,27 @@ impl PluginHost {
     ///
     /// If any of them cannot be used; all that is wrong is reported at once.
     pub async fn load(plugins: &[PluginConfig], store: &Store) -> Result<Self, LoadError> {
-        let stage = Arc::new(Stage::default());
+        Self::load_recording(plugins, store, RecordingConfig::default()).await
+    }
+
+    /// As [`Self::load`], with a say in how recorded calls are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub async fn load_recording(
+        plugins: &[PluginConfig],
+        store: &Store,
+        recording: RecordingConfig,
+    ) -> Result<Self, LoadError> {
+        let stage = Arc::new(Stage {
+            rooms: OnceLock::new(),
+            recording: Recording::new(store.recordings_dir(), recording),
+        });
         let Some(first) = plugins.first() else {
-            return Ok(Self::new(Vec::new(), BTreeMap::new(), stage));
+            return Ok(Self::new(Vec::new(), BTreeMap::new(), stage, store));
         };
-        let instances = plugins.iter().map(|plugin| plugin.instances.max(1)).sum();
+        let instances = plugins.iter().map(instances_of).sum();
         let engine = Engine::new(instances, &store.cache_dir()).map_err(|error| LoadError {
             problems: vec![first.problem(format!("cannot be run on this machine: {error:#}"))],
         })?;
@@ -208,33 +254,45 @@ impl PluginHost {
         if !problems.is_empty() {
             return Err(LoadError { problems });
         }
-        let host = Self::new(loaded, commands, stage);
+        let host = Self::new(loaded, commands, stage, store);
         host.supervise();
         Ok(host)
     }
 
-    fn new(plugins: Vec<Arc<Place>>, commands: BTreeMap<String, usize>, stage: Arc<Stage>) -> Self {
+    fn new(
+        plugins: Vec<Arc<Place>>,
+        commands: BTreeMap<String, usize>,
+        stage: Arc<Stage>,
+        store: &Store,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 plugins,
                 commands: ArcSwap::from_pointee(commands),
                 stage,
-                swapping: tokio::sync::Mutex::new(()),
+                installing: Mutex::new(()),
+                look: Arc::default(),
+                store: store.clone(),
             }),
         }
     }
 
     /// Says how plugins reach the rooms, once, before the first call: where actions go, and
     /// how many participants a room has. The closures must not block: the next call of the
-    /// same lane waits for them.
+    /// same lane waits for them. From then on timers are told, so it must be called within
+    /// the runtime.
     pub fn connect(
         &self,
         carry_out: impl Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync + 'static,
         participants: impl Fn(&RoomId) -> u32 + Send + Sync + 'static,
     ) {
         let rooms: (CarryOut, Participants) = (Box::new(carry_out), Box::new(participants));
-        if self.shared.stage.0.set(rooms).is_err() {
+        if self.shared.stage.rooms.set(rooms).is_err() {
             tracing::error!("where actions go has been said before; that stands");
+            return;
+        }
+        for plugin in &self.shared.plugins {
+            plugin.begin_timers();
         }
     }
 
@@ -339,6 +397,18 @@ impl PluginHost {
         self.shared.commands.load().contains_key(name)
     }
 
+    /// Facts that plugins did not take, oldest first, from a position on that an earlier page
+    /// has given; 0 is the beginning.
+    ///
+    /// # Errors
+    ///
+    /// If their file cannot be read.
+    pub async fn dead_letters(&self, after: u64, limit: usize) -> io::Result<store::Page> {
+        let store = self.shared.store.clone();
+        let reading = tokio::task::spawn_blocking(move || store.dead_letters(after, limit));
+        reading.await.map_err(io::Error::other)?
+    }
+
     /// Waits until all plugins have been told all facts, at most for the limit; then no
     /// plugin is called any more.
     pub async fn shutdown(&self, limit: Duration) {
@@ -357,6 +427,7 @@ impl PluginHost {
                 "plugins have not taken all facts before the stop"
             );
         }
+        self.shared.stage.recording.flush(limit).await;
     }
 
     fn with_hook(&self, hook: Hook) -> impl Iterator<Item = &Arc<Place>> {
@@ -380,11 +451,11 @@ impl PluginHost {
             },
             Err(failure) => failure,
         };
-        if failure.outcome() == Outcome::Unanswered {
+        if failure.outcome() == meters::Outcome::Unanswered {
             let common = &plugin.common;
             common
                 .meters
-                .record(input.hook(), Outcome::Unanswered, None);
+                .record(input.hook(), meters::Outcome::Unanswered, None);
             let left_alone = matches!(failure, Failure::Open(_));
             if !left_alone && common.complaints.allow() {
                 let (plugin, hook, room) = (&*common.name, input.hook().name(), input.room());
@@ -393,6 +464,11 @@ impl PluginHost {
         }
         Err(failure)
     }
+}
+
+/// How many instances of a plugin may live at once.
+fn instances_of(plugin: &PluginConfig) -> usize {
+    plugin.instances.max(1) + usize::from(plugin.shadow.is_some())
 }
 
 /// Gives a refusal its number, by which the log and the client's answer name it.

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tower::Layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{error, info, warn};
@@ -15,6 +15,7 @@ use crate::{
     media::{Media, MediaError},
     model::UnixMs,
     plugin::{LoadError, PluginHost},
+    reload,
     room::{RoomEnd, Rooms},
     signal::{
         Faces, SharedFaces,
@@ -46,7 +47,15 @@ pub enum ServerError {
     Serve(#[from] std::io::Error),
 }
 
-/// Serves until `shutdown` completes, then stops gracefully within the
+/// What a running server is told from outside.
+pub struct Signals<S> {
+    /// Completes when the server is to stop.
+    pub stop: S,
+    /// Configurations that are to replace the one that runs, as far as they can.
+    pub configs: mpsc::Receiver<Config>,
+}
+
+/// Serves until `signals.stop` completes, then stops gracefully within the
 /// configured limit. `ready` is called once, when clients can connect.
 ///
 /// # Errors
@@ -56,11 +65,11 @@ pub async fn run(
     listener: TcpListener,
     metrics: Metrics,
     ready: impl FnOnce(),
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    signals: Signals<impl Future<Output = ()> + Send + 'static>,
 ) -> Result<(), ServerError> {
     let auth = Authenticator::new(&config.auth)?;
     let store = Store::open(&config.server.data_dir)?;
-    let plugins = PluginHost::load(&config.plugins, &store).await?;
+    let plugins = PluginHost::load_recording(&config.plugins, &store, config.recording).await?;
     let (media, mut deaths) = Media::start(config.media.clone()).await?;
     let outbox = config.sessions.outbox_capacity;
     let rooms = Rooms::new(config.rooms.clone(), outbox, media.clone(), plugins.clone());
@@ -88,6 +97,8 @@ pub async fn run(
         }
     });
 
+    let watching = plugins.watch();
+    let following = reload::follow(signals.configs, config.clone(), plugins.clone());
     let limit = config.server.shutdown_limit;
     let cors = cors(&config.server.allowed_origins);
     let ice_servers = serde_json::to_value(&config.media.ice_servers).unwrap_or_default();
@@ -96,6 +107,7 @@ pub async fn run(
     let state = HttpState {
         faces: Arc::clone(&faces),
         media: media.clone(),
+        plugins: plugins.clone(),
         metrics: Arc::new(metrics),
     };
     // Around the whole router: a layer on its routes would be one Socket.IO
@@ -122,9 +134,10 @@ pub async fn run(
             .into_future(),
     );
     ready();
-    shutdown.await;
+    signals.stop.await;
 
     info!("stopping");
+    drop((watching, following));
     let deadline = UnixMs(UnixMs::now().0 + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let stop = stop_in_order(
         Parts {

@@ -1,6 +1,7 @@
 //! The client-facing side: what the faces share, and the faces. Only this
 //! module knows Socket.IO, HTTP and WebSocket.
 
+mod admin;
 pub mod auth;
 pub mod fields;
 pub mod http;

@@ -30,6 +30,7 @@ mod writer;
 use std::{
     collections::HashMap,
     convert::Infallible,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -48,6 +49,7 @@ use self::{
 };
 pub use self::{
     limits::{IncrementError, KeyError, Limits, PublishError, TimerError},
+    lines::Page,
     space::{Conflict, Saved, Space},
     staged::Staged,
     timers::Timer,
@@ -103,6 +105,9 @@ pub struct NotSaved;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the disk does not keep up: nothing more can be kept for it")]
 pub struct DiskBehind;
+
+/// In the data directory.
+const DEAD_LETTERS_FILE: &str = "dead-letters.jsonl";
 
 /// The open data directory. Clones share it; the last one to go writes what is left.
 #[derive(Clone)]
@@ -204,6 +209,22 @@ impl Store {
         });
         let Ok(_) = added;
         Ok(())
+    }
+
+    /// Where recorded calls go.
+    #[must_use]
+    pub fn recordings_dir(&self) -> PathBuf {
+        self.open.data_dir.join("recordings")
+    }
+
+    /// Reads dead letters that are in their file, oldest first, from a position on that an
+    /// earlier page has given (0 is the beginning). Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn dead_letters(&self, after: u64, limit: usize) -> io::Result<Page> {
+        lines::page(&self.open.data_dir.join(DEAD_LETTERS_FILE), after, limit)
     }
 
     /// Where the server may keep what it can make again, such as compiled code.

@@ -1,7 +1,7 @@
 //! What the server tells its operators: the log, and the metrics of `GET /metrics`.
 //!
 //! Every metric of the core is named here; those of plugins start with
-//! `voice_room_plugin_` and are named by the plugin host. Labels have few values,
+//! `voice_room_plugin_` and are named in `plugin/meters.rs`. Labels have few values,
 //! known beforehand: never an id, never a text of a client.
 
 use std::{
@@ -40,6 +40,10 @@ pub const REFUSED_FRAME_REASONS: [&str; 2] = ["oversize", "rate"];
 pub const WORKERS: &str = "voice_room_workers";
 /// Counter: media workers that died.
 pub const WORKER_DEATHS: &str = "voice_room_worker_deaths_total";
+/// Histogram: seconds that the store takes to bring changes to the disk.
+pub const STORE_COMMIT_SECONDS: &str = "voice_room_store_commit_seconds";
+/// Counter: writes to the data directory that failed; they are tried again.
+pub const STORE_WRITE_ERRORS: &str = "voice_room_store_write_errors_total";
 
 /// Upper bounds of the buckets for answers to clients, in seconds.
 const REQUEST_BUCKETS: [f64; 14] = [
@@ -48,9 +52,9 @@ const REQUEST_BUCKETS: [f64; 14] = [
 
 /// Upper bounds of the buckets for every other duration, in seconds: a plugin's
 /// decision takes about a microsecond.
-const DURATION_BUCKETS: [f64; 16] = [
+const DURATION_BUCKETS: [f64; 18] = [
     0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5,
-    0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0,
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0,
 ];
 
 /// How often samples of histograms are put into their buckets. Until then each
@@ -158,6 +162,16 @@ fn describe() {
         Unit::Seconds,
         "Time from a request to its answer, by event and outcome"
     );
+    describe_histogram!(
+        STORE_COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time that changes take to the disk"
+    );
+    describe_counter!(
+        STORE_WRITE_ERRORS,
+        "Writes to the data directory that failed"
+    );
+    counter!(STORE_WRITE_ERRORS).absolute(0);
 }
 
 #[cfg(test)]

@@ -208,6 +208,15 @@ impl HookPolicies {
         self
     }
 
+    /// With another time budget of one hook.
+    #[must_use]
+    pub fn time_budget_of(mut self, hook: Hook, budget: Duration) -> Self {
+        if let Some(policy) = self.0.get_mut(hook as usize) {
+            policy.time_budget = budget;
+        }
+        self
+    }
+
     /// With one time budget for all hooks.
     #[must_use]
     pub fn time_budget(mut self, budget: Duration) -> Self {
@@ -288,6 +297,15 @@ pub struct RecordingConfig {
     pub max_file: u64,
     /// Files that are kept, the current one included. Default 4.
     pub files: usize,
+}
+
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self {
+            max_file: 64 * MIB as u64,
+            files: 4,
+        }
+    }
 }
 
 pub(super) fn recording(root: &mut Section<'_>) -> RecordingConfig {
@@ -422,7 +440,9 @@ fn breaker(section: &mut Section<'_>, default: BreakerConfig) -> BreakerConfig {
     }
 }
 
-fn is_plugin_name(text: &str) -> bool {
+/// Whether a plugin can have this name: 1 to 64 characters of a-z, 0-9 and -, the first a letter.
+#[must_use]
+pub fn is_plugin_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text

@@ -19,7 +19,11 @@ const PREFIX: &str = "VOICE_ROOM_";
 
 /// Variables with our prefix that tell other programs something: the build of the
 /// media worker, the browser tests.
-const NOT_SETTINGS: [&str; 2] = ["VOICE_ROOM_WORKER_DEPS", "VOICE_ROOM_BIN"];
+const NOT_SETTINGS: [&str; 3] = [
+    "VOICE_ROOM_ADMIN_TOKEN",
+    "VOICE_ROOM_BIN",
+    "VOICE_ROOM_WORKER_DEPS",
+];
 
 /// The longest excerpt of a wrong value that is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 80;

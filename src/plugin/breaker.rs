@@ -55,6 +55,8 @@ pub(super) struct Breaker {
 struct Inner {
     config: BreakerConfig,
     circuit: Circuit,
+    /// The version that runs, by its number.
+    version: u64,
     /// Failures since the version was swapped in.
     failures_of_version: u32,
 }
@@ -90,15 +92,17 @@ impl Breaker {
             inner: Mutex::new(Inner {
                 config,
                 circuit: Circuit::closed(),
+                version: 0,
                 failures_of_version: 0,
             }),
         }
     }
 
-    /// Begins anew with another version.
-    pub(super) fn reset(&self, config: BreakerConfig) {
+    /// Begins anew with another version, of this number.
+    pub(super) fn reset(&self, config: BreakerConfig, version: u64) {
         let mut inner = self.inner.lock();
         inner.config = config;
+        inner.version = version;
         inner.failures_of_version = 0;
         self.enter(&mut inner, Circuit::closed());
     }
@@ -149,16 +153,23 @@ impl Breaker {
         probing
     }
 
-    /// A call has failed.
-    pub(super) fn failed(&self, now: Instant) -> Effect {
+    /// A call of this version has failed; `again` if the same call had failed before. What
+    /// ends on a version that has been replaced says nothing of the one that runs, and one
+    /// fact that is tried again and again does not close the plugin to everybody else.
+    pub(super) fn failed(&self, now: Instant, version: u64, again: bool) -> Effect {
         let mut inner = self.inner.lock();
         let Inner {
             config,
             circuit,
+            version: current,
             failures_of_version,
         } = &mut *inner;
+        if version != *current {
+            return Effect::None;
+        }
         *failures_of_version = failures_of_version.saturating_add(1);
         let doublings = match circuit {
+            Circuit::Closed { .. } if again => return Effect::None,
             Circuit::Closed { failures } => {
                 failures.push_back(now);
                 while failures
@@ -217,11 +228,11 @@ mod tests {
     #[test]
     fn failures_within_the_window_open_it_and_older_ones_do_not_count() {
         let (breaker, start) = (Breaker::new(CONFIG), Instant::now());
-        assert_eq!(breaker.failed(start), Effect::None);
-        assert_eq!(breaker.failed(start + seconds(9)), Effect::None);
-        assert_eq!(breaker.failed(start + seconds(12)), Effect::None);
+        assert_eq!(breaker.failed(start, 0, false), Effect::None);
+        assert_eq!(breaker.failed(start + seconds(9), 0, false), Effect::None);
+        assert_eq!(breaker.failed(start + seconds(12), 0, false), Effect::None);
         assert_eq!(breaker.state(), BreakerState::Closed);
-        let opened = breaker.failed(start + seconds(13));
+        let opened = breaker.failed(start + seconds(13), 0, false);
         assert_eq!(opened, Effect::Opened(seconds(5)));
         assert_eq!(breaker.state(), BreakerState::Open);
         assert_eq!(breaker.failures_of_version(), 4);
@@ -230,7 +241,7 @@ mod tests {
     fn opened(at: Instant) -> Breaker {
         let breaker = Breaker::new(CONFIG);
         for _ in 0..3 {
-            breaker.failed(at);
+            breaker.failed(at, 0, false);
         }
         breaker
     }
@@ -257,7 +268,7 @@ mod tests {
         let mut now = start + seconds(5);
         for wait in [10, 20, 40, 80, 80] {
             assert_eq!(breaker.admit(now), Admission::Call);
-            assert_eq!(breaker.failed(now), Effect::Opened(seconds(wait)));
+            assert_eq!(breaker.failed(now, 0, false), Effect::Opened(seconds(wait)));
             now += seconds(wait);
         }
         assert_eq!(breaker.admit(now), Admission::Call);
@@ -265,11 +276,32 @@ mod tests {
     }
 
     #[test]
-    fn another_version_begins_anew() {
+    fn another_version_begins_anew_and_does_not_answer_for_the_one_before() {
         let start = Instant::now();
         let breaker = opened(start);
-        breaker.reset(CONFIG);
+        breaker.reset(CONFIG, 1);
         assert_eq!(breaker.admit(start), Admission::Call);
+        for _ in 0..10 {
+            assert_eq!(breaker.failed(start, 0, false), Effect::None);
+        }
         assert_eq!(breaker.failures_of_version(), 0);
+        assert_eq!(breaker.failed(start, 1, false), Effect::None);
+        assert_eq!(breaker.failures_of_version(), 1);
+    }
+
+    #[test]
+    fn tries_of_the_same_call_do_not_open_it_but_fail_a_probe() {
+        let start = Instant::now();
+        let breaker = Breaker::new(CONFIG);
+        for _ in 0..10 {
+            assert_eq!(breaker.failed(start, 0, true), Effect::None);
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert_eq!(breaker.failures_of_version(), 10);
+        let breaker = opened(start);
+        let until = start + seconds(5);
+        assert_eq!(breaker.admit(until), Admission::Call);
+        let effect = breaker.failed(until, 0, true);
+        assert_eq!(effect, Effect::Opened(seconds(10)));
     }
 }

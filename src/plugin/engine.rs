@@ -8,7 +8,7 @@ use std::{
 };
 
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy,
+    Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy, OptLevel,
     PoolingAllocationConfig, component::Linker,
 };
 
@@ -39,7 +39,30 @@ impl Engine {
     /// `instances`: how many will be alive at once. `cache_dir`: where compiled code is kept;
     /// what lies there is trusted, so it must belong to the server.
     pub(super) fn new(instances: usize, cache_dir: &Path) -> wasmtime::Result<Self> {
-        let wasmtime = Wasmtime::new(&config(instances, cache_dir)?)?;
+        Self::from_config(&config(instances, Some(cache_dir))?)
+    }
+
+    /// For looking at components, which will not run: compiles in a fraction of the time, and
+    /// keeps nothing.
+    pub(super) fn for_inspection() -> wasmtime::Result<Self> {
+        let mut config = config(1, None)?;
+        config.cranelift_opt_level(OptLevel::None);
+        Self::from_config(&config)
+    }
+
+    /// For tools, which have time, and perhaps no place for compiled code.
+    pub(super) fn for_tools(
+        instances: usize,
+        cache_dir: Option<&Path>,
+        counts_instructions: bool,
+    ) -> wasmtime::Result<Self> {
+        let mut config = config(instances, cache_dir)?;
+        config.consume_fuel(counts_instructions);
+        Self::from_config(&config)
+    }
+
+    fn from_config(config: &Config) -> wasmtime::Result<Self> {
+        let wasmtime = Wasmtime::new(config)?;
         let mut linker = Linker::new(&wasmtime);
         host::link(&mut linker)?;
         let (ticker, stop) = mpsc::channel();
@@ -76,7 +99,7 @@ fn tick(wasmtime: &Wasmtime, stop: &mpsc::Receiver<()>) {
     }
 }
 
-fn config(instances: usize, cache_dir: &Path) -> wasmtime::Result<Config> {
+fn config(instances: usize, cache_dir: Option<&Path>) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -86,9 +109,11 @@ fn config(instances: usize, cache_dir: &Path) -> wasmtime::Result<Config> {
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
-    let mut cache = CacheConfig::new();
-    cache.with_directory(absolute(cache_dir)?);
-    config.cache(Some(Cache::new(cache)?));
+    if let Some(cache_dir) = cache_dir {
+        let mut cache = CacheConfig::new();
+        cache.with_directory(absolute(cache_dir)?);
+        config.cache(Some(Cache::new(cache)?));
+    }
     Ok(config)
 }
 

@@ -8,19 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use wasmtime::{
     ResourceLimiter,
-    component::{HasSelf, Linker, ResourceTable},
+    component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    limits,
+    compat, limits,
+    manifest::{self, Granted},
     meters::Meters,
     throttle::Throttle,
+    trace::{HasTraced, Trace, traced},
     wasi::{self, Printed},
 };
 use crate::{
+    config::{Capability, PluginConfig},
     model::{RoomId, UnixMs},
     store::{self, IncrementError, KeyError, PublishError, Space, Staged, TimerError},
 };
@@ -46,8 +50,11 @@ pub(super) mod wit {
 use wit::voice_room::plugin::{events, key_value, log, metrics, settings, timers, types};
 
 /// What all instances of one version of a plugin share.
+#[derive(Clone)]
 pub(super) struct Identity {
     pub(super) name: Arc<str>,
+    /// What it may do.
+    pub(super) granted: Arc<Granted>,
     /// The settings as JSON text.
     pub(super) settings: String,
     pub(super) space: Arc<Space>,
@@ -60,6 +67,67 @@ pub(super) struct Identity {
     pub(super) lines: Arc<Throttle>,
 }
 
+impl Identity {
+    /// Of the version that this configuration describes.
+    pub(super) fn new(
+        config: &PluginConfig,
+        granted: Granted,
+        space: Arc<Space>,
+        meters: Arc<Meters>,
+        complaints: Arc<Throttle>,
+    ) -> Self {
+        Self {
+            name: config.name.as_str().into(),
+            granted: Arc::new(granted),
+            settings: match &config.settings {
+                Value::Null => "{}".to_owned(),
+                settings => settings.to_string(),
+            },
+            space,
+            limits: store::Limits {
+                keys: config.max_keys,
+                total: config.storage_limit,
+                ..limits::STORE
+            },
+            meters,
+            complaints,
+            lines: Arc::new(Throttle::new(limits::LINES)),
+        }
+    }
+
+    /// Counts what the plugin has asked for in vain and, at a bounded rate, says why.
+    pub(super) fn withhold(
+        &self,
+        capability: Capability,
+        count: u64,
+        why: impl FnOnce() -> String,
+    ) {
+        self.meters.not_granted(capability, count);
+        if self.complaints.allow() {
+            let (plugin, capability, why) = (&*self.name, capability.name(), why());
+            tracing::warn!(
+                plugin,
+                capability,
+                why,
+                "a plugin asks for what it is not granted: dropped"
+            );
+        }
+    }
+}
+
+/// What is special about an instance that is watched or repeated.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Conditions {
+    /// Whether its import calls are written down.
+    pub(super) traced: bool,
+    /// Instructions that one call may take, where the engine counts them.
+    pub(super) instructions: Option<u64>,
+    /// The seed of its random numbers, which are real where there is none.
+    pub(super) random: Option<u64>,
+    /// The time of `init`, if not the present.
+    pub(super) at: Option<UnixMs>,
+}
+
 /// What an instance holds on the server's side.
 pub(super) struct State {
     pub(super) identity: Arc<Identity>,
@@ -68,13 +136,19 @@ pub(super) struct State {
     pub(super) printed: Printed,
     /// When the guest was last let run, in nanoseconds since the call began.
     pub(super) resumed: Arc<AtomicU64>,
+    pub(super) conditions: Conditions,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
 
 impl State {
-    pub(super) fn new(identity: Arc<Identity>, memory_limit: usize) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        memory_limit: usize,
+        conditions: Conditions,
+    ) -> Self {
         let printed = Printed::default();
+        let meters = Arc::clone(&identity.meters);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits::RESOURCES);
         Self {
@@ -83,11 +157,13 @@ impl State {
                 used: 0,
                 limit: memory_limit,
                 refused: false,
+                meters,
             },
             call: Call::new(None, UnixMs(0), Duration::ZERO),
-            wasi: wasi::empty(&printed),
+            wasi: wasi::empty(&printed, conditions.random),
             printed,
             resumed: Arc::default(),
+            conditions,
             resources,
         }
     }
@@ -100,6 +176,8 @@ pub(super) struct Call {
     /// How long the guest has run, up to its last pause.
     pub(super) spent: Duration,
     pub(super) budget: Duration,
+    /// What the guest has asked for, where somebody wants to know.
+    pub(super) trace: Option<Trace>,
     room: Option<RoomId>,
     lines: u32,
 }
@@ -116,6 +194,7 @@ impl Call {
             began: Instant::now(),
             spent: Duration::ZERO,
             budget,
+            trace: None,
             room,
             lines: 0,
         }
@@ -124,10 +203,18 @@ impl Call {
 
 /// Counts the linear memories of an instance.
 pub(super) struct Memory {
-    used: usize,
+    /// Their bytes.
+    pub(super) used: usize,
     limit: usize,
     /// Whether the guest has asked for more than it gets.
     pub(super) refused: bool,
+    meters: Arc<Meters>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.meters.shrunk(self.used);
+    }
 }
 
 impl ResourceLimiter for Memory {
@@ -142,6 +229,7 @@ impl ResourceLimiter for Memory {
             self.refused = true;
             return Ok(false);
         }
+        self.meters.grown(used - self.used);
         self.used = used;
         Ok(true)
     }
@@ -167,7 +255,8 @@ impl WasiView for State {
 
 /// Makes everything that a guest may import available to it.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::Plugin::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    wit::Plugin::add_to_linker::<State, HasTraced>(linker, traced)?;
+    compat::link(linker)?;
     wasi::link(linker)
 }
 
@@ -336,6 +425,12 @@ impl From<KeyError> for key_value::Error {
 impl events::Host for State {
     fn publish(&mut self, topic: String, payload: String) -> Result<(), events::Error> {
         let Self { identity, call, .. } = self;
+        if manifest::is_topic(&topic) && !identity.granted.has_topic(&topic) {
+            identity.withhold(Capability::Publish, 1, || {
+                format!("the topic `{topic}` is not among the `topics` of its manifest")
+            });
+            return Err(events::Error::NotGranted);
+        }
         let room = call.room.as_ref().map_or("", RoomId::as_str);
         Ok(call
             .staged
@@ -384,15 +479,20 @@ mod tests {
 
     #[test]
     fn memories_are_counted_together_and_refused_over_the_limit() {
+        let meters = Arc::new(Meters::new("test"));
         let mut memory = Memory {
             used: 0,
             limit: 100,
             refused: false,
+            meters: Arc::clone(&meters),
         };
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.refused);
         assert!(!memory.memory_growing(60, 61, None).unwrap());
         assert!(memory.refused);
+        assert_eq!(meters.memory(), 100);
+        drop(memory);
+        assert_eq!(meters.memory(), 0, "an instance gives all of it back");
     }
 }

@@ -1,7 +1,10 @@
 //! One component, compiled, and its live instances: one call in, one checked output.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,9 +16,10 @@ use wasmtime::{
 
 use super::{
     call::{Action, Amendment, Fact, Input},
+    compat,
     engine::{Engine, TICK},
     host::{
-        Call, Identity, State, printable,
+        Call, Conditions, Identity, State, printable,
         wit::{
             self,
             exports::voice_room::plugin::{self as exports, before_produce, on_command},
@@ -24,8 +28,11 @@ use super::{
     },
     lane::Held,
     lift, limits,
+    load::{PACKAGE, WIT_VERSION},
     lower::{self, IdText},
     meters::Outcome,
+    observe::{Asked, Observation, Observer, Watched},
+    trace::Trace,
 };
 use crate::{
     config::{HookPolicies, Isolation, PluginConfig},
@@ -41,6 +48,9 @@ pub(super) const WALL_BUDGETS: u32 = 4;
 /// where it is in the middle of filling its memory, which cannot be interrupted.
 const LONGEST_SLICE: Duration = TICK.saturating_mul(4);
 
+/// How often an instance is made anew whose `init` another one has interfered with.
+const STARTS: usize = 8;
+
 /// Most characters of a trap's description in the log.
 const TRAP_TEXT: usize = 2000;
 
@@ -49,6 +59,8 @@ pub(super) struct Output {
     pub(super) answer: Answer,
     pub(super) actions: Vec<Action>,
     pub(super) staged: Staged,
+    /// Where somebody watches.
+    pub(super) observation: Option<Observation>,
 }
 
 /// What the asker gets.
@@ -87,6 +99,8 @@ pub(super) enum Failure {
     Open(Instant),
     #[error("other instances keep changing the keys that it compares")]
     Conflict,
+    #[error("its new version does not answer this any more")]
+    Gone,
     #[error("the server stops")]
     Stopped,
 }
@@ -104,6 +118,7 @@ impl Failure {
             | Self::NotSaved
             | Self::Open(_)
             | Self::Conflict
+            | Self::Gone
             | Self::Stopped => Outcome::Unanswered,
         }
     }
@@ -113,15 +128,22 @@ macro_rules! hooks {
     ($($hook:ident: $name:ident,)*) => {
         /// Where the exports are that the component has.
         struct Found {
-            lifecycle: exports::lifecycle::GuestIndices,
+            lifecycle: Option<exports::lifecycle::GuestIndices>,
             $($hook: Option<exports::$hook::GuestIndices>,)*
+            older: compat::Found,
         }
 
         impl Found {
             fn new(pre: &InstancePre<State>) -> wasmtime::Result<Self> {
+                let lifecycle = if is_exported(pre, "lifecycle") {
+                    Some(exports::lifecycle::GuestIndices::new(pre)?)
+                } else {
+                    None
+                };
                 Ok(Self {
-                    lifecycle: exports::lifecycle::GuestIndices::new(pre)?,
-                    $($hook: if is_exported(pre, Hook::$name) {
+                    lifecycle,
+                    older: compat::Found::new(pre.component())?,
+                    $($hook: if is_exported(pre, Hook::$name.name()) {
                         Some(exports::$hook::GuestIndices::new(pre)?)
                     } else {
                         None
@@ -132,12 +154,13 @@ macro_rules! hooks {
             fn has(&self, hook: Hook) -> bool {
                 match hook {
                     Hook::Init => true,
-                    $(Hook::$name => self.$hook.is_some(),)*
+                    $(Hook::$name => self.$hook.is_some() || self.older.has(hook),)*
                 }
             }
 
             fn load(&self, store: &mut Store<State>, of: &Exports) -> wasmtime::Result<Hooks> {
                 Ok(Hooks {
+                    older: self.older.load(&mut *store, of)?,
                     $($hook: match &self.$hook {
                         Some(found) => Some(found.load(&mut *store, of)?),
                         None => None,
@@ -149,6 +172,7 @@ macro_rules! hooks {
         /// The hooks of one instance.
         struct Hooks {
             $($hook: Option<exports::$hook::Guest>,)*
+            older: compat::Hooks,
         }
     };
 }
@@ -170,13 +194,25 @@ hooks! {
     on_command: OnCommand,
 }
 
-fn is_exported(pre: &InstancePre<State>, hook: Hook) -> bool {
-    let interface = format!(
-        "voice-room:plugin/{}@{}",
-        hook.name(),
-        super::load::WIT_VERSION
-    );
+fn is_exported(pre: &InstancePre<State>, interface: &str) -> bool {
+    let interface = format!("{PACKAGE}{interface}@{WIT_VERSION}");
     pre.component().get_export_index(None, &interface).is_some()
+}
+
+impl Found {
+    /// Initialises an instance. The commands that it registers, or its sentence.
+    async fn init(
+        &self,
+        store: &mut Store<State>,
+        of: &Exports,
+    ) -> wasmtime::Result<Result<Vec<String>, String>> {
+        let Some(lifecycle) = &self.lifecycle else {
+            return self.older.init(store, of).await;
+        };
+        let lifecycle = lifecycle.load(&mut *store, of)?;
+        let registered = lifecycle.call_init(store).await?;
+        Ok(registered.map(|registration| registration.commands))
+    }
 }
 
 /// What identifies a component.
@@ -189,6 +225,8 @@ pub(super) struct About {
 
 /// A compiled component with its limits: what instances are made from.
 pub(super) struct Template {
+    /// Tells it from all others.
+    pub(super) number: u64,
     pub(super) identity: Arc<Identity>,
     /// The component's content, as `sha256:…`.
     pub(super) component: String,
@@ -196,6 +234,10 @@ pub(super) struct Template {
     pub(super) contract: String,
     pub(super) hooks: HookPolicies,
     pub(super) retry_limit: u32,
+    /// What is special about its instances.
+    pub(super) conditions: Conditions,
+    /// Who watches its calls.
+    pub(super) observer: Option<Arc<Observer>>,
     isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
@@ -213,12 +255,16 @@ impl Template {
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let found = Found::new(&pre)?;
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             identity,
             component: about.component,
             contract: about.contract,
             hooks: config.hooks.clone(),
             retry_limit: config.retry_limit,
+            conditions: Conditions::default(),
+            observer: None,
             isolation: config.isolation,
             memory_limit: config.memory_limit,
             engine,
@@ -247,7 +293,15 @@ impl Template {
 
     /// A fresh instance that has been initialised, and the commands that it answers.
     pub(super) async fn instantiate(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let making = self.make();
+        let making = async {
+            for _ in 1..STARTS {
+                match self.make().await {
+                    Err(Failure::Conflict) => {}
+                    made => return made,
+                }
+            }
+            self.make().await
+        };
         match tokio::time::timeout(self.patience(Hook::Init), making).await {
             Ok(made) => made,
             Err(_) => Err(Failure::TimedOut),
@@ -255,30 +309,43 @@ impl Template {
     }
 
     async fn make(&self) -> Result<(Box<Instance>, Vec<String>), Failure> {
-        let state = State::new(Arc::clone(&self.identity), self.memory_limit);
+        let observer = self.observer.as_ref();
+        let conditions = observer.map_or(self.conditions, |one| one.conditions(self.conditions));
+        let state = State::new(Arc::clone(&self.identity), self.memory_limit, conditions);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::COPIED_OUT);
         meter_time(&mut store);
-        begin(
-            &mut store,
-            None,
-            UnixMs::now(),
-            self.hooks.of(Hook::Init).time_budget,
-        );
+        let budget = self.hooks.of(Hook::Init).time_budget;
+        let at = conditions.at.unwrap_or_else(UnixMs::now);
+        begin(&mut store, None, at, budget);
+        let started = self.start(&mut store).await;
+        let failed = started.as_ref().err();
+        let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
+        let (hooks, commands) = started?;
+        let instance = Instance {
+            store,
+            hooks,
+            policies: self.hooks.clone(),
+            watched,
+        };
+        Ok((Box::new(instance), commands))
+    }
+
+    /// Calls `init`.
+    async fn start(&self, store: &mut Store<State>) -> Result<(Hooks, Vec<String>), Failure> {
         let made = async {
-            let exports = self.pre.instantiate_async(&mut store).await?;
-            let lifecycle = self.found.lifecycle.load(&mut store, &exports)?;
-            let registered = lifecycle.call_init(&mut store).await?;
-            Ok((registered, self.found.load(&mut store, &exports)?))
+            let exports = self.pre.instantiate_async(&mut *store).await?;
+            let registered = self.found.init(&mut *store, &exports).await?;
+            Ok((registered, self.found.load(&mut *store, &exports)?))
         }
         .await;
         let (registered, hooks) = match made {
             Ok(made) => made,
-            Err(error) => return Err(failure(&store, &error)),
+            Err(error) => return Err(failure(store, &error)),
         };
         let commands = match registered {
-            Ok(registration) => registration.commands,
+            Ok(commands) => commands,
             Err(sentence) => {
                 return Err(Failure::Invalid(format!(
                     "init: {}",
@@ -286,17 +353,12 @@ impl Template {
                 )));
             }
         };
-        log_printed(&store);
+        log_printed(store);
         let staged = store.data_mut().call.take_staged();
         if self.identity.space.apply(staged).is_err() {
             return Err(Failure::Conflict);
         }
-        let instance = Instance {
-            store,
-            hooks,
-            policies: self.hooks.clone(),
-        };
-        Ok((Box::new(instance), commands))
+        Ok((hooks, commands))
     }
 }
 
@@ -328,6 +390,16 @@ fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Dur
     let state = store.data_mut();
     state.call = Call::new(room, at, budget);
     state.resumed.store(0, Ordering::Relaxed);
+    let Conditions {
+        traced,
+        instructions,
+        ..
+    } = state.conditions;
+    state.call.trace = traced.then(Trace::default);
+    if let Some(limit) = instructions {
+        // Without it, the engine does not count, and there is no limit to set.
+        drop(store.set_fuel(limit));
+    }
     // Two, because the first may be over at once: a short call then never has to yield.
     store.set_epoch_deadline(2);
 }
@@ -336,8 +408,15 @@ fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
     if store.data().memory.refused {
         return Failure::OutOfMemory;
     }
-    if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
+    if matches!(
+        error.downcast_ref::<Trap>(),
+        Some(Trap::Interrupt | Trap::OutOfFuel)
+    ) {
         return Failure::TimedOut;
+    }
+    if let Some(unfit) = error.downcast_ref::<compat::Unfit>() {
+        let why = unfit.to_string();
+        return Failure::Invalid(printable(&why, TRAP_TEXT).into_owned());
     }
     let mut text = format!("{error:#}");
     if let Some(printed) = store.data().printed.take() {
@@ -378,12 +457,49 @@ pub(super) struct Instance {
     store: Store<State>,
     hooks: Hooks,
     policies: HookPolicies,
+    watched: Option<Watched>,
+}
+
+/// What the last call has asked for.
+fn take_trace(store: &mut Store<State>) -> Asked {
+    let trace = store.data_mut().call.trace.take();
+    trace.unwrap_or_default().into_calls()
 }
 
 impl Instance {
+    /// What the last call has asked for.
+    pub(super) fn take_trace(&mut self) -> Asked {
+        take_trace(&mut self.store)
+    }
+
+    /// Instructions of the last call, where they are counted.
+    pub(super) fn instructions(&self) -> Option<u64> {
+        let limit = self.store.data().conditions.instructions?;
+        Some(limit.saturating_sub(self.store.get_fuel().ok()?))
+    }
+
+    /// Bytes of its linear memories.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used
+    }
+
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
     /// output.
-    pub(super) async fn call(&mut self, input: &Input) -> Result<Output, Failure> {
+    pub(super) async fn call(&mut self, input: &Arc<Input>) -> Result<Output, Failure> {
+        let Some(watched) = &self.watched else {
+            return self.run(input).await;
+        };
+        let mut observation = watched.begin(input);
+        let mut result = self.run(input).await;
+        let took = self.store.data().call.began.elapsed();
+        observation.end(result.as_ref(), self.take_trace(), took);
+        if let Ok(output) = &mut result {
+            output.observation = Some(observation);
+        }
+        result
+    }
+
+    async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
         let (room, at) = (input.room().clone(), input.at());
         begin(&mut self.store, Some(room), at, budget);
@@ -410,11 +526,16 @@ impl Instance {
             answer,
             actions,
             staged,
+            observation: None,
         })
     }
 
     async fn dispatch(&mut self, input: &Input) -> wasmtime::Result<Option<Raw>> {
         let Self { store, hooks, .. } = self;
+        if let Some(older) = hooks.older.of(input.hook()) {
+            // Boxed, so that the calls of this version do not carry it about.
+            return Box::pin(older.call(store, input)).await.map(Some);
+        }
         match input {
             Input::BeforeJoin(it) => {
                 let who = lower::Present::new(&it.participant);
@@ -590,7 +711,7 @@ impl Hooks {
 }
 
 /// What a guest returned, unchecked.
-enum Raw {
+pub(super) enum Raw {
     Decision(Decision),
     Produce(before_produce::Decision),
     Actions(Vec<wit::voice_room::plugin::types::Action>),
@@ -617,9 +738,10 @@ impl Raw {
                 actions,
             }) => {
                 let amendment = amendment
-                    .map(lift::amendment)
+                    .map(|amendment| lift::amendment(from, amendment))
                     .transpose()
-                    .map_err(invalid)?;
+                    .map_err(invalid)?
+                    .flatten();
                 let verdict = lift::verdict(from, verdict).map(|()| amendment);
                 (Answer::Verdict(verdict), lift::actions(from, actions))
             }

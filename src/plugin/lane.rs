@@ -12,8 +12,8 @@
 mod turn;
 
 use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::{Future, poll_fn, ready},
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, oneshot},
+    sync::{Notify, RwLock, oneshot},
 };
 
 use super::{
@@ -33,12 +33,13 @@ use super::{
     call::{Fact, Input},
     instance::{Failure, Instance, Output, Template},
     meters::Meters,
+    place::CallFailure,
     queue::{Claim, Pushed, Queue, Reply, Telling},
     throttle::Throttle,
 };
 use crate::{
     config::OnFailure,
-    model::{Hook, RoomId, UnixMs},
+    model::{Hook, UnixMs},
     store::{Space, Staged, Store},
 };
 use turn::Turn;
@@ -65,6 +66,12 @@ pub(super) struct Common {
     pub(super) store: Store,
     /// Told of each failure: somebody may want the version before back.
     pub(super) failing: Arc<Notify>,
+    pub(super) last_failure: Mutex<Option<CallFailure>>,
+    /// Told when the plugin is called again after it was left alone.
+    pub(super) recovered: Arc<Notify>,
+    /// Taken alone for a call that is made again because another lane's has changed what it
+    /// compares, and shared to write keys, so that the second time it succeeds.
+    pub(super) contended: RwLock<()>,
 }
 
 /// See the module.
@@ -76,13 +83,16 @@ pub(super) struct Lane {
     state: Mutex<LaneState>,
     /// Told whenever nothing waits and nothing runs.
     idle: Notify,
-    /// Told of another version.
+    /// Told of another version, and of the end.
     swapped: Notify,
 }
 
 struct LaneState {
     slot: Slot,
     queue: Queue,
+    /// The fact that is being told. Who takes it decides what becomes of it: the turn, that
+    /// it counts, or a stop, that it is lost.
+    telling: Option<Telling>,
     /// An instance of a newer version than the one that runs.
     successor: Option<Held>,
     stopped: bool,
@@ -129,7 +139,8 @@ enum Entrance {
     Queued(Claim, oneshot::Receiver<Reply>),
 }
 
-type Run = Pin<Box<dyn Future<Output = (Turn, Result<Output, Failure>)> + Send>>;
+/// A call, up to its output; without one if that could not be applied.
+type Run = Pin<Box<dyn Future<Output = (Turn, Result<Option<Output>, Failure>)> + Send>>;
 
 impl Lane {
     /// Must be called within the runtime in which the lane is to work.
@@ -137,6 +148,7 @@ impl Lane {
         let state = Mutex::new(LaneState {
             slot: Slot::Ready(held),
             queue: Queue::default(),
+            telling: None,
             successor: None,
             stopped: false,
         });
@@ -155,6 +167,10 @@ impl Lane {
     pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
         let mut state = self.state.lock();
         self.version.store(version);
+        if matches!(state.slot, Slot::Down) && !state.stopped {
+            // The turn that waits is about to wake: questions may wait for it.
+            state.slot = Slot::Running;
+        }
         let old = match &mut state.slot {
             Slot::Ready(ready) => Some(std::mem::replace(ready, held)),
             Slot::Empty | Slot::Running | Slot::Down => state.successor.replace(held),
@@ -180,11 +196,15 @@ impl Lane {
     }
 
     async fn ask_now(self: &Arc<Self>, turn: Turn, input: &Arc<Input>) -> Reply {
-        let mut run: Run = Box::pin(turn.run(Arc::clone(input)));
+        if let Some(reply) = turn.silence(input) {
+            return reply;
+        }
+        let version = Arc::clone(turn.version());
+        let mut run: Run = Box::pin(turn.run_owned(Arc::clone(input)));
         if let Poll::Ready((mut turn, result)) = poll_once(run.as_mut()).await {
-            match turn.apply(input, result?) {
-                Ok(answer) => return Ok(answer),
-                Err(_) => run = Box::pin(turn.run(Arc::clone(input))),
+            match turn.try_apply(input, result?) {
+                Ok(applied) => return Ok(applied),
+                Err(unapplied) => run = Box::pin(ready((turn, Ok(unapplied)))),
             }
         }
         let (answered, reply) = oneshot::channel();
@@ -192,11 +212,9 @@ impl Lane {
         let (lane, claimed, input) = (Arc::clone(self), claim.clone(), Arc::clone(input));
         let hook = input.hook();
         self.runtime.spawn(async move {
-            match lane.bounded(&input, run).await {
-                Ok((turn, result)) => {
-                    drop(turn.answer(&input, result, &claimed, answered).await);
-                }
-                Err(failure) => drop(answered.send(Err(failure))),
+            match tokio::time::timeout(version.patience(hook), run).await {
+                Ok((mut turn, result)) => turn.answer(&input, result, &claimed, answered).await,
+                Err(_) => drop(answered.send(Err(lane.overdue(&input, &version, false)))),
             }
         });
         self.wait(hook, claim, reply).await
@@ -245,25 +263,25 @@ impl Lane {
         }
     }
 
-    /// Runs a call that may wait, and not only compute. Dropping it drops its instance.
-    async fn bounded<T>(&self, input: &Input, run: impl Future<Output = T>) -> Result<T, Failure> {
-        let patience = self.version.load().patience(input.hook());
-        match tokio::time::timeout(patience, run).await {
-            Ok(done) => Ok(done),
-            Err(_) => {
-                let failure = Failure::TimedOut;
-                let meters = &self.common.meters;
-                meters.record(input.hook(), failure.outcome(), None);
-                self.report(input, &failure);
-                Err(failure)
-            }
-        }
+    /// A call has been ended by the wall clock, and its instance with it.
+    fn overdue(&self, input: &Input, version: &Template, again: bool) -> Failure {
+        let failure = Failure::TimedOut;
+        let meters = &self.common.meters;
+        meters.record(input.hook(), failure.outcome(), None);
+        self.report(input, &failure, version, again);
+        failure
     }
 
-    /// Takes note of a call that the guest has failed.
-    fn report(&self, input: &Input, failure: &Failure) {
+    /// Takes note of a call that the guest has failed, `again` if it is a call that has
+    /// failed before.
+    fn report(&self, input: &Input, failure: &Failure, version: &Template, again: bool) {
         let common = &self.common;
         common.meters.replaced.increment(1);
+        *common.last_failure.lock() = Some(CallFailure {
+            at: UnixMs::now(),
+            hook: input.hook(),
+            failure: failure.to_string(),
+        });
         let (plugin, hook, room) = (&*common.name, input.hook().name(), input.room());
         if common.complaints.allow() {
             tracing::error!(
@@ -271,12 +289,13 @@ impl Lane {
                 "a plugin's hook failed; its instance is replaced"
             );
         }
-        self.count_failure();
+        self.count_failure(version, again);
     }
 
-    fn count_failure(&self) {
+    fn count_failure(&self, version: &Template, again: bool) {
         let common = &self.common;
-        if let Effect::Opened(wait) = common.breaker.failed(Instant::now()) {
+        let effect = common.breaker.failed(Instant::now(), version.number, again);
+        if let Effect::Opened(wait) = effect {
             let plugin = &*common.name;
             tracing::error!(
                 plugin,
@@ -343,45 +362,96 @@ impl Lane {
                 (telling.tries < version.retry_limit).then(|| now + pause.min(RETRY.1))
             }
         };
-        match again {
-            Some(again) => self.park(telling, again),
-            None => {
-                self.lose(&telling.input, telling.tries, failure);
-                self.state.lock().queue.passed(telling.input.room());
+        let room = telling.input.room().clone();
+        let lost = match again {
+            Some(until) => {
+                let left_alone = matches!(failure, Failure::Open(_));
+                self.park(telling, until, left_alone)
+                    .map(|telling| (telling, &Failure::Stopped))
             }
+            None => Some((telling, failure)),
+        };
+        if let Some((telling, failure)) = lost {
+            self.lose(&telling.input, telling.tries, failure);
+            self.state.lock().queue.passed(&room);
         }
     }
 
-    /// Keeps a fact, and what follows in its room, until then.
-    fn park(self: &Arc<Self>, telling: Telling, until: Instant) {
+    /// Keeps a fact, and what follows in its room, until then, or, if the plugin is left
+    /// alone, until it is called again. Given back if the lane is stopped.
+    fn park(
+        self: &Arc<Self>,
+        telling: Telling,
+        until: Instant,
+        left_alone: bool,
+    ) -> Option<Telling> {
         let room = telling.input.room().clone();
-        self.state.lock().queue.park(telling);
-        self.common.meters.queued.increment(1);
-        self.common.meters.retried.increment(1);
-        let lane = Arc::downgrade(self);
+        let common = &self.common;
+        {
+            let mut state = self.state.lock();
+            if state.stopped {
+                return Some(telling);
+            }
+            state.queue.park(telling);
+        }
+        common.meters.queued.increment(1);
+        common.meters.retried.increment(1);
+        // Without what the lane has, so that a host that is gone is gone.
+        let (lane, recovered) = (Arc::downgrade(self), Arc::clone(&common.recovered));
         self.runtime.spawn(async move {
-            tokio::time::sleep_until(until.into()).await;
+            let mut recovered = pin!(recovered.notified());
+            recovered.as_mut().enable();
+            let breaker = |lane: Arc<Self>| lane.common.breaker.state();
+            let closed = lane.upgrade().map(breaker) == Some(BreakerState::Closed);
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = recovered, if left_alone && !closed => {}
+                () = ready(()), if left_alone && closed => {}
+            }
             if let Some(lane) = lane.upgrade() {
                 lane.state.lock().queue.release(&room);
                 lane.schedule();
             }
         });
+        None
+    }
+
+    /// A fact has been dealt with.
+    fn passed(&self, input: &Input) {
+        let mut state = self.state.lock();
+        state.telling = None;
+        state.queue.passed(input.room());
+    }
+
+    /// What was parked because the plugin is left alone is to be told.
+    pub(super) fn recovered(common: &Common) {
+        common.meters.breaker(common.breaker.state());
+        common.recovered.notify_waiters();
+    }
+
+    /// The timer of a fact that is not told, or not told again, is over; a repeating one
+    /// moves on.
+    fn pass_timer(&self, input: &Input) {
+        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
+            let mut staged = Staged::new(UnixMs::now());
+            staged.fired(&room.id, key, *due);
+            // It depends on no key, so that there is no conflict.
+            drop(self.common.space.apply(staged));
+        }
     }
 
     /// A fact that the plugin will not learn of: where that matters, it is written down.
     fn lose(&self, input: &Input, tries: u32, failure: &Failure) {
         let common = &self.common;
         let (plugin, hook, room) = (&*common.name, input.hook(), input.room());
-        common.meters.dropped.increment(1);
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
+        if hook == Hook::OnTimer {
             if matches!(failure, Failure::Overloaded | Failure::Stopped) {
                 // The timer stays, to be told another time.
                 return;
             }
-            let mut staged = Staged::new(UnixMs::now());
-            staged.fired(&room.id, key, *due);
-            drop(common.space.apply(staged));
+            self.pass_timer(input);
         }
+        common.meters.dropped.increment(1);
         if self.version.load().hooks.of(hook).on_failure != OnFailure::Retry {
             if hook != Hook::SpeakerChanged && common.complaints.allow() {
                 tracing::error!(plugin, %hook, %room, %failure, "a plugin will not learn of this");
@@ -391,6 +461,7 @@ impl Lane {
         let letter = json!({
             "at": UnixMs::now(),
             "plugin": plugin,
+            "hook": hook.name(),
             "room": room,
             "tries": tries,
             "failure": failure.to_string(),
@@ -431,7 +502,11 @@ impl Lane {
     async fn restart(&self) -> Option<(Arc<Template>, Held)> {
         let mut pause = RESTART.0;
         loop {
-            let swapped = self.swapped.notified();
+            // Made first, so that it tells of all that happens from here on.
+            let changed = self.swapped.notified();
+            if self.state.lock().stopped {
+                return None;
+            }
             if let Some(successor) = self.succeed() {
                 return Some(successor);
             }
@@ -447,12 +522,10 @@ impl Lane {
                         plugin, %failure, ?pause,
                         "a plugin cannot be restarted, trying again"
                     );
-                    self.count_failure();
-                    if !self.go_down() {
-                        return None;
-                    }
+                    self.count_failure(&version, false);
+                    self.go_down();
                     // Either way it is tried again.
-                    drop(tokio::time::timeout(pause, swapped).await);
+                    drop(tokio::time::timeout(pause, changed).await);
                     pause = RESTART.1.min(pause * 2);
                 }
             }
@@ -469,17 +542,12 @@ impl Lane {
         Some((self.version.load_full(), held))
     }
 
-    /// Whether there is a reason to come up again.
-    fn go_down(&self) -> bool {
+    fn go_down(&self) {
         let mut state = self.state.lock();
-        if state.stopped {
-            return false;
-        }
         state.slot = Slot::Down;
         let refused = state.queue.refuse_questions(&Failure::Down);
         drop(state);
         self.unqueue(refused);
-        true
     }
 
     /// Waits until nothing waits and nothing runs; what was to be told later is told now.
@@ -508,13 +576,15 @@ impl Lane {
         let mut state = self.state.lock();
         state.stopped = true;
         let refused = state.queue.refuse_questions(&Failure::Stopped);
+        let told = state.telling.take();
         let facts = std::mem::take(&mut state.queue).into_facts();
         drop(state);
+        self.swapped.notify_waiters();
         self.unqueue(refused + facts.len());
-        for telling in &facts {
+        for telling in told.iter().chain(&facts) {
             self.lose(&telling.input, telling.tries, &Failure::Stopped);
         }
-        facts.len()
+        facts.len() + usize::from(told.is_some())
     }
 
     /// Jobs that wait.
@@ -530,9 +600,4 @@ impl Lane {
 
 async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
-}
-
-/// Which room a job is about, for its order.
-fn room_of(telling: &Telling) -> &RoomId {
-    telling.input.room()
 }

@@ -1,7 +1,7 @@
 //! What a guest returns, checked: nothing here is believed, and nothing can make the server
 //! fail.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -10,7 +10,10 @@ use super::{
     host::{Identity, printable, wit::voice_room::plugin::types as wit},
     limits,
 };
-use crate::model::{Refusal, UserId};
+use crate::{
+    config::Capability,
+    model::{Refusal, UserId},
+};
 
 /// Namespaces of the server's own events, which no plugin may emit or answer.
 const RESERVED: [&str; 11] = [
@@ -31,7 +34,8 @@ const RESERVED: [&str; 11] = [
 ///
 /// It has a namespace (`seat:take`), so that it cannot be an event of a transport library
 /// or of a face of the server, none of which have one; and the namespace is not the core's.
-pub(super) fn is_plugin_event(name: &str) -> bool {
+#[must_use]
+pub fn is_plugin_event(name: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.');
     let Some((namespace, rest)) = name.split_once(':') else {
@@ -54,8 +58,16 @@ pub(super) fn verdict(from: &Identity, verdict: wit::Verdict) -> Result<(), Refu
     }
 }
 
-/// How a producer is to begin.
-pub(super) fn amendment(amendment: wit::Amendment) -> Result<Amendment, String> {
+/// How a producer is to begin; `None` if the plugin has no say in that.
+pub(super) fn amendment(
+    from: &Identity,
+    amendment: wit::Amendment,
+) -> Result<Option<Amendment>, String> {
+    if !from.granted.has(Capability::Amend) {
+        let why = || from.granted.denial(Capability::Amend);
+        from.withhold(Capability::Amend, 1, why);
+        return Ok(None);
+    }
     let wit::Amendment {
         muted,
         priority,
@@ -64,12 +76,12 @@ pub(super) fn amendment(amendment: wit::Amendment) -> Result<Amendment, String> 
     let attach = attach
         .map(|text| json(&text, limits::PAYLOAD).map_err(|why| format!("attach: {why}")))
         .transpose()?;
-    Ok(Amendment {
+    Ok(Some(Amendment {
         muted,
         // 0 is no priority that the media core knows.
         priority: priority.map(|priority| priority.max(1)),
         attach,
-    })
+    }))
 }
 
 /// The actions that can be handed on. The others are dropped, counted and, at a bounded
@@ -80,12 +92,21 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
     }
     let asked = actions.len();
     let mut problem = None;
+    let mut withheld = BTreeMap::new();
     let mut checked = Vec::with_capacity(asked.min(limits::ACTIONS));
     for wish in actions.into_iter().take(limits::ACTIONS) {
+        let capability = needed(&wish);
+        if !from.granted.has(capability) {
+            *withheld.entry(capability).or_default() += 1;
+            continue;
+        }
         match action(wish) {
             Ok(action) => checked.push(action),
             Err(why) => problem = Some(why),
         }
+    }
+    for (capability, count) in &withheld {
+        from.withhold(*capability, *count, || from.granted.denial(*capability));
     }
     if asked > limits::ACTIONS {
         problem = Some(format!(
@@ -94,14 +115,27 @@ pub(super) fn actions(from: &Identity, actions: Vec<wit::Action>) -> Vec<Action>
         ));
     }
     if let Some(problem) = problem {
-        let dropped = asked - checked.len();
-        from.meters.actions_dropped.increment(dropped as u64);
+        let withheld = withheld.values().sum::<u64>();
+        let dropped = (asked - checked.len()) as u64 - withheld;
+        let beyond = asked.saturating_sub(limits::ACTIONS) as u64;
+        from.meters.actions_beyond.increment(beyond);
+        from.meters.actions_invalid.increment(dropped - beyond);
         if from.complaints.allow() {
             let plugin = &*from.name;
             tracing::warn!(plugin, dropped, problem, "actions of a plugin are dropped");
         }
     }
     checked
+}
+
+/// What must be granted for an action.
+fn needed(action: &wit::Action) -> Capability {
+    match action {
+        wit::Action::EmitToUser(_) | wit::Action::EmitToRoom(_) => Capability::Emit,
+        wit::Action::Mute(_) | wit::Action::Unmute(_) => Capability::Mute,
+        wit::Action::Close(_) => Capability::Close,
+        wit::Action::Kick(_) => Capability::Kick,
+    }
 }
 
 fn action(action: wit::Action) -> Result<Action, String> {

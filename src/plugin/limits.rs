@@ -7,6 +7,22 @@ use crate::store;
 /// Largest component file.
 pub(super) const COMPONENT: u64 = 64 << 20;
 
+/// Code of one function of a component. The largest that compilers make of language engines
+/// are a third of it.
+pub(super) const FUNCTION: u64 = 512 << 10;
+
+/// Code of all functions of a component.
+pub(super) const FUNCTIONS_CODE: u64 = 32 << 20;
+
+/// Functions of a component, in number.
+pub(super) const FUNCTIONS: u64 = 100_000;
+
+/// Largest manifest.
+pub(super) const MANIFEST: u64 = 64 << 10;
+
+/// Topics of one manifest.
+pub(super) const TOPICS: usize = 256;
+
 /// What one call may copy out of the guest, all strings and lists together. Without it, a
 /// list whose million elements are the same megabyte would cost the server a terabyte.
 /// A guest that passes it traps.
@@ -42,6 +58,9 @@ pub(super) const COMMANDS: usize = 64;
 /// Log lines of one call; those beyond are dropped.
 pub(super) const LOG_LINES: u32 = 64;
 
+/// Log lines of one plugin in a second; those beyond are dropped.
+pub(super) const LINES: u32 = 1000;
+
 /// One log line, in characters; the rest is cut off.
 pub(super) const LOG_LINE: usize = 1024;
 
@@ -59,6 +78,10 @@ pub(super) const QUEUE: usize = 4096;
 
 /// Of those, how many may be questions, whose askers wait.
 pub(super) const QUEUED_QUESTIONS: usize = 1024;
+
+/// How many jobs may wait for a timer to find a place among them. So a plugin all of whose
+/// timers are due at once goes on answering questions, and loses no facts.
+pub(super) const QUEUED_TIMERS: usize = 1024;
 
 /// Key-value storage and publishing.
 pub(super) const STORE: store::Limits = store::Limits {

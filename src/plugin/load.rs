@@ -1,61 +1,155 @@
-//! From a file to a [`Template`], or to a sentence that says what is wrong with it.
+//! From a file to a [`Template`], or to sentences that say what is wrong with it.
 
-use std::{io::Read, path::Path, sync::Arc};
+mod cost;
 
-use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, io::Read, path::Path, sync::Arc};
+
 use wasmtime::component::Component;
 
 use super::{
+    compat::{self, Standing},
     engine::Engine,
-    host::Identity,
+    files,
+    host::{Identity, printable},
     instance::{About, Template},
     lift, limits,
+    manifest::{self, Granted, Manifest},
+    meters::Meters,
+    throttle::Throttle,
 };
-use crate::{config::PluginConfig, model::Hook};
+use crate::{
+    config::{Capability, PluginConfig},
+    model::Hook,
+    store::Space,
+};
 
 /// The contract's version, which the component's imports and exports carry.
 pub(super) const WIT_VERSION: &str = "0.2.0";
 
 /// The contract's package.
-const PACKAGE: &str = "voice-room:plugin/";
+pub(super) const PACKAGE: &str = "voice-room:plugin/";
 
-/// Reads, compiles and links. Takes long where the code is not in the cache.
-pub(super) fn template(
+/// Imports of the contract that every plugin has. `types` has no functions.
+const ALWAYS: [&str; 3] = ["types", "log", "settings"];
+
+/// The part of WASI that is linked, with nothing behind it.
+const WASI: [&str; 19] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure-seed",
+    "wasi:random/insecure",
+];
+
+/// Also linked, and the one thing of WASI that works.
+const RANDOM: &str = "wasi:random/random";
+
+/// Reads a plugin's files, compiles and links, and leaves the runtime's threads alone
+/// meanwhile.
+pub(super) async fn prepare(
+    engine: &Arc<Engine>,
+    config: &PluginConfig,
+    space: Arc<Space>,
+    meters: Arc<Meters>,
+    complaints: Arc<Throttle>,
+) -> Result<Template, String> {
+    let preparing = tokio::task::spawn_blocking({
+        let (engine, config) = (Arc::clone(engine), config.clone());
+        move || {
+            let granted = granted(&config)?;
+            let identity = Identity::new(&config, granted, space, meters, complaints);
+            template(&engine, &config, Arc::new(identity))
+        }
+    });
+    match preparing.await {
+        Ok(prepared) => prepared,
+        Err(error) => Err(format!("cannot be compiled: {error}")),
+    }
+}
+
+/// The manifest and what the configuration grants of it.
+fn granted(config: &PluginConfig) -> Result<Granted, String> {
+    let manifest = Manifest::read(&config.manifest, &config.path).map_err(|error| {
+        // Whoever has named the wrong component is not helped by its manifest's name.
+        match open(&config.path) {
+            Ok(_) => error.to_string(),
+            Err(unreadable) => unreadable,
+        }
+    })?;
+    Ok(Granted::new(manifest, &config.grants))
+}
+
+/// Reads, compiles, checks and links. Takes long where the code is not in the cache.
+fn template(
     engine: &Arc<Engine>,
     config: &PluginConfig,
     identity: Arc<Identity>,
 ) -> Result<Template, String> {
     let bytes = read(&config.path)?;
-    check_kind(&bytes)?;
-    let component = Component::from_binary(&engine.wasmtime, &bytes)
-        .map_err(|error| format!("does not compile: {error:#}"))?;
-    check_interfaces(engine, &component)?;
+    let component = compile(engine, &bytes)?;
+    let surface = Surface::of(engine, &component);
+    let problems = surface.problems(&identity.granted);
+    if !problems.is_empty() {
+        return Err(problems.join("; "));
+    }
+    let withheld: Vec<_> = identity.granted.withheld().map(Capability::name).collect();
+    if !withheld.is_empty() {
+        let plugin = &*config.name;
+        tracing::warn!(
+            plugin,
+            ?withheld,
+            "a plugin asks for what it is not granted"
+        );
+    }
     let about = About {
-        component: digest(&bytes),
-        contract: WIT_VERSION.to_owned(),
+        component: files::digest(&bytes),
+        contract: surface.contract().unwrap_or(WIT_VERSION).to_owned(),
     };
     Template::new(Arc::clone(engine), &component, about, identity, config)
-        .map_err(|error| format!("does not fit this server: {error:#}"))
+        .map_err(|error| does_not_fit(&error))
 }
 
-/// The name of a component's content.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+/// The machine's code of a component.
+pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
+    Component::from_binary(&engine.wasmtime, bytes)
+        .map_err(|error| format!("does not compile: {error:#}"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+/// What is left when all names are right.
+pub(super) fn does_not_fit(error: &wasmtime::Error) -> String {
+    format!("does not fit this server: {error:#}")
+}
+
+fn open(path: &Path) -> Result<std::fs::File, String> {
+    std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// A file that may be a component, by its size, its first bytes and what it takes to compile.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    file.take(limits::COMPONENT + 1)
+    open(path)?
+        .take(limits::COMPONENT + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > limits::COMPONENT {
         return Err(format!("is larger than {} bytes", limits::COMPONENT));
     }
+    check_kind(&bytes)?;
+    cost::check(&bytes)?;
     Ok(bytes)
 }
 
@@ -70,45 +164,200 @@ fn check_kind(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), String> {
-    let ty = component.component_type();
-    let imports = ty
-        .imports(&engine.wasmtime)
-        .map(|(name, _)| name.to_owned());
-    let exports = ty
-        .exports(&engine.wasmtime)
-        .map(|(name, _)| name.to_owned());
-    let (imports, exports): (Vec<String>, Vec<String>) = (imports.collect(), exports.collect());
-    for name in imports.iter().chain(&exports) {
-        if let Some(version) = version_of(name)
-            && !is_compatible(version)
-        {
-            return Err(format!(
-                "was built against voice-room:plugin@{version}; this server speaks \
-                 voice-room:plugin@{WIT_VERSION}"
-            ));
-        }
-    }
-    for name in &exports {
-        if let Some(interface) = interface_of(name)
-            && interface != "lifecycle"
-            && Hook::from_name(interface).is_none_or(|hook| hook == Hook::Init)
-        {
-            return Err(format!("exports `{name}`, which this server does not know"));
-        }
-    }
-    if !exports
-        .iter()
-        .any(|name| interface_of(name) == Some("lifecycle"))
-    {
-        return Err(format!(
-            "does not export `{PACKAGE}lifecycle@{WIT_VERSION}`, as every plugin must"
-        ));
-    }
-    Ok(())
+/// The names by which a component is joined to the world. They say all that it can reach and
+/// all that can be called.
+#[derive(Debug)]
+pub(super) struct Surface {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
-fn interface_of(name: &str) -> Option<&str> {
+impl Surface {
+    pub(super) fn of(engine: &Engine, component: &Component) -> Self {
+        let ty = component.component_type();
+        let imports = ty.imports(&engine.wasmtime);
+        let exports = ty.exports(&engine.wasmtime);
+        Self {
+            imports: imports.map(|(name, _)| name.to_owned()).collect(),
+            exports: exports.map(|(name, _)| name.to_owned()).collect(),
+        }
+    }
+
+    /// The hooks that can be called.
+    pub(super) fn hooks(&self) -> BTreeSet<Hook> {
+        let interfaces = self.exports.iter().filter_map(|name| interface_of(name));
+        interfaces.filter_map(hook_of).collect()
+    }
+
+    /// The capabilities that it must have to be loaded.
+    pub(super) fn capabilities(&self) -> BTreeSet<Capability> {
+        let interfaces = self.imports.iter().filter_map(|name| interface_of(name));
+        interfaces.filter_map(capability_of).collect()
+    }
+
+    /// The version of the contract against which it was built.
+    pub(super) fn contract(&self) -> Option<&str> {
+        let lifecycle = |name: &&String| interface_of(name) == Some("lifecycle");
+        self.exports
+            .iter()
+            .find(lifecycle)
+            .or(self.exports.first())
+            .and_then(|name| version_of(name))
+    }
+
+    /// Versions of the contract that the server does not speak.
+    pub(super) fn foreign_versions(&self) -> BTreeSet<&str> {
+        let names = self.imports.iter().chain(&self.exports);
+        names
+            .filter_map(|name| version_of(name))
+            .filter(|version| compat::standing(version) == Standing::Foreign)
+            .collect()
+    }
+
+    /// Why it cannot be loaded, whatever its manifest says.
+    pub(super) fn foreign(&self) -> Vec<String> {
+        let versions = self.foreign_versions();
+        if !versions.is_empty() {
+            // Names of another version's interfaces would only be noise beside this.
+            let told = versions.into_iter().map(|version| {
+                let version = printable(version, limits::EVENT_NAME);
+                format!(
+                    "was built against voice-room:plugin@{version}; this server speaks {}",
+                    compat::spoken()
+                )
+            });
+            return told.collect();
+        }
+        let exports = self.exports.iter().filter(|name| {
+            interface_of(name).is_some_and(|it| it != "lifecycle" && hook_of(it).is_none())
+        });
+        let mut problems: Vec<_> = exports
+            .map(|name| format!("exports `{name}`, which this server does not know"))
+            .collect();
+        problems.extend(self.imports.iter().filter_map(|name| unprovided(name)));
+        let lifecycle = |name: &String| interface_of(name) == Some("lifecycle");
+        if !self.exports.iter().any(lifecycle) {
+            problems.push(format!(
+                "does not export `{PACKAGE}lifecycle@{}`, as every plugin must",
+                WIT_VERSION
+            ));
+        }
+        problems
+    }
+
+    /// Where it is not as its manifest says.
+    pub(super) fn mismatches(&self, manifest: &Manifest) -> Vec<String> {
+        let exported = self.hooks();
+        let mut problems: Vec<_> = exported
+            .difference(&manifest.hooks)
+            .map(|hook| {
+                format!("exports `{hook}`, which its manifest does not list: add it to `hooks`")
+            })
+            .collect();
+        problems.extend(manifest.hooks.difference(&exported).map(|hook| {
+            format!(
+                "does not export `{hook}`, which its manifest lists: remove it from `hooks`, or \
+                 implement it"
+            )
+        }));
+        let unasked = self.imported_capabilities();
+        let unasked = unasked.filter(|(_, one)| !manifest.capabilities.contains(one));
+        problems.extend(unasked.map(|(name, capability)| {
+            format!(
+                "imports `{name}`, for which its manifest does not ask: add \"{}\" to \
+                 `capabilities`",
+                capability.name()
+            )
+        }));
+        problems
+    }
+
+    /// Which of its imports are asked for but not granted, and the line that grants them.
+    pub(super) fn ungranted(&self, granted: &Granted) -> Vec<String> {
+        let asked = |one: &Capability| granted.manifest.capabilities.contains(one);
+        let denied: Vec<_> = self
+            .imported_capabilities()
+            .filter(|(_, one)| asked(one) && !granted.has(*one))
+            .collect();
+        if denied.is_empty() {
+            return Vec::new();
+        }
+        let capabilities: BTreeSet<_> = denied.iter().map(|(_, one)| *one).collect();
+        let imports: Vec<_> = denied.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let words: Vec<_> = capabilities
+            .iter()
+            .map(|one| format!("`{}`", one.name()))
+            .collect();
+        let others: Vec<_> = granted
+            .withheld()
+            .filter(|one| !capabilities.contains(one))
+            .map(|one| format!("`{}`", one.name()))
+            .collect();
+        let mut problem = format!(
+            "imports {}, but is not granted {}: write `{}` below its `[[plugins]]`",
+            imports.join(" and "),
+            words.join(" and "),
+            granted.line_with(&capabilities)
+        );
+        if !others.is_empty() {
+            problem.push_str(&format!(" (it also asks for {})", others.join(", ")));
+        }
+        vec![problem]
+    }
+
+    /// All that keeps it from being loaded.
+    pub(super) fn problems(&self, granted: &Granted) -> Vec<String> {
+        let mut problems = self.foreign();
+        if !self.foreign_versions().is_empty() {
+            return problems;
+        }
+        problems.extend(self.mismatches(&granted.manifest));
+        problems.extend(self.ungranted(granted));
+        problems
+    }
+
+    fn imported_capabilities(&self) -> impl Iterator<Item = (&str, Capability)> {
+        self.imports
+            .iter()
+            .filter_map(|name| Some((name.as_str(), capability_of(interface_of(name)?)?)))
+    }
+}
+
+/// Why an import cannot be had at all.
+fn unprovided(import: &str) -> Option<String> {
+    if let Some(interface) = interface_of(import) {
+        let known = ALWAYS.contains(&interface) || capability_of(interface).is_some();
+        return (!known).then(|| format!("imports `{import}`, which this server does not know"));
+    }
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    let linked = is_wasi(name) && version.starts_with("0.2.");
+    if linked {
+        return None;
+    }
+    let why = match name.split_once('/').map_or(name, |(package, _)| package) {
+        "wasi:sockets" | "wasi:http" | "wasi:tls" => "plugins have no network",
+        _ if is_wasi(name) => "this server has WASI 0.2",
+        _ => "nothing beyond the contract is given to plugins",
+    };
+    Some(format!("imports `{import}`: {why}"))
+}
+
+/// Whether an interface is of the part of WASI that is linked.
+pub(super) fn is_wasi(name: &str) -> bool {
+    WASI.contains(&name) || name == RANDOM
+}
+
+fn hook_of(interface: &str) -> Option<Hook> {
+    Hook::from_name(interface).filter(|hook| *hook != Hook::Init)
+}
+
+pub(super) fn capability_of(interface: &str) -> Option<Capability> {
+    Capability::ALL
+        .into_iter()
+        .find(|one| manifest::import_of(*one) == Some(interface))
+}
+
+pub(super) fn interface_of(name: &str) -> Option<&str> {
     let rest = name.strip_prefix(PACKAGE)?;
     Some(
         rest.split_once('@')
@@ -122,14 +371,12 @@ fn version_of(name: &str) -> Option<&str> {
         .map(|(_, version)| version)
 }
 
-/// Versions that differ in the last number only speak with each other.
-fn is_compatible(version: &str) -> bool {
-    let line = |version: &'static str| version.rsplit_once('.').map(|(line, _)| line);
-    version.rsplit_once('.').map(|(line, _)| line) == line(WIT_VERSION)
-}
-
 /// Checks the commands that a plugin registers, given whether it could answer them.
-pub(super) fn check_commands(commands: &[String], answers: bool) -> Result<(), String> {
+pub(super) fn check_commands(
+    commands: &[String],
+    granted: &Granted,
+    answers: bool,
+) -> Result<(), String> {
     if commands.len() > limits::COMMANDS {
         let limit = limits::COMMANDS;
         return Err(format!(
@@ -140,67 +387,23 @@ pub(super) fn check_commands(commands: &[String], answers: bool) -> Result<(), S
     if !commands.is_empty() && !answers {
         return Err("registers commands but does not export `on-command`".to_owned());
     }
-    match commands.iter().find(|name| !lift::is_plugin_event(name)) {
-        Some(name) => Err(format!(
-            "registers `{}`, which is no name for a plugin's command",
-            super::host::printable(name, limits::EVENT_NAME)
-        )),
-        None => Ok(()),
+    for name in commands {
+        let shown = || printable(name, limits::EVENT_NAME);
+        if !lift::is_plugin_event(name) {
+            let name = shown();
+            return Err(format!(
+                "registers `{name}`, which is no name for a plugin's command"
+            ));
+        }
+        if !granted.manifest.commands.contains(name) {
+            let name = shown();
+            return Err(format!(
+                "registers `{name}`, which its manifest does not list: add it to `commands`"
+            ));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_component_is_told_by_what_it_is() {
-        assert!(check_kind(b"\0asm\x0d\0\x01\0").is_ok());
-        assert!(
-            check_kind(b"\0asm\x01\0\0\0")
-                .unwrap_err()
-                .contains("wasm32-wasip2")
-        );
-        assert_eq!(
-            check_kind(b"MZ").unwrap_err(),
-            "is not a WebAssembly component"
-        );
-        assert_eq!(
-            check_kind(b"").unwrap_err(),
-            "is not a WebAssembly component"
-        );
-    }
-
-    #[test]
-    fn patch_versions_are_compatible_and_others_are_not() {
-        assert!(is_compatible("0.2.0"));
-        assert!(is_compatible("0.2.9"));
-        assert!(!is_compatible("0.3.0"));
-        assert!(!is_compatible("1.1.0"));
-        assert!(!is_compatible("nonsense"));
-    }
-
-    #[test]
-    fn commands_are_limited_and_have_names_of_their_own() {
-        let commands = |count: usize| vec!["seat:take".to_owned(); count];
-        assert_eq!(check_commands(&commands(0), false), Ok(()));
-        assert_eq!(check_commands(&commands(limits::COMMANDS), true), Ok(()));
-        assert!(check_commands(&commands(limits::COMMANDS + 1), true).is_err());
-        assert!(
-            check_commands(&commands(1), false)
-                .unwrap_err()
-                .contains("on-command")
-        );
-        assert!(check_commands(&["room:join".to_owned()], true).is_err());
-    }
-
-    #[test]
-    fn interfaces_are_told_from_their_versions() {
-        assert_eq!(
-            interface_of("voice-room:plugin/on-join@0.1.0"),
-            Some("on-join")
-        );
-        assert_eq!(version_of("voice-room:plugin/on-join@0.1.0"), Some("0.1.0"));
-        assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
-    }
-}
+mod tests;

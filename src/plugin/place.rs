@@ -8,23 +8,26 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::RwLock;
 
 use super::{
-    COMPLAINTS, LINES, PLUGIN_FAILED, Stage,
+    COMPLAINTS, PLUGIN_FAILED, Stage,
     breaker::{Breaker, BreakerState},
     call::{Fact, Input},
     engine::Engine,
-    host::Identity,
+    files::{self, Contents},
     instance::Template,
     lane::{Common, Held, Lane, Told},
-    limits, load,
-    meters::Meters,
+    load,
+    manifest::Manifest,
+    meters::{Meters, Named},
+    shadow::ShadowStatus,
     throttle::Throttle,
 };
 use crate::{
     config::{Isolation, PluginConfig},
     model::{Hook, Refusal, RoomId, UnixMs},
-    store::{self, Store},
+    store::Store,
 };
 
 /// Failures of a version on probation after which the one before comes back.
@@ -33,8 +36,8 @@ const PROBATION_FAILURES: u32 = 3;
 /// Timers that are handed out at once.
 const TIMERS: usize = 256;
 
-/// The wait before a timer is told that found its lane full.
-const TIMER_PAUSE: Duration = Duration::from_secs(1);
+/// The wait before timers are told that found their lane full.
+const TIMER_PAUSE: Duration = Duration::from_millis(250);
 
 /// Which lane a room is served by, out of a number of them.
 pub(super) type LaneOf = Arc<dyn Fn(&RoomId, usize) -> usize + Send + Sync>;
@@ -49,6 +52,8 @@ pub(super) struct Place {
     /// What ran before, for as long as the current version is on probation.
     previous: Mutex<Option<Arc<Version>>>,
     counts: Mutex<Counts>,
+    /// One swap at a time.
+    pub(super) swapping: tokio::sync::Mutex<()>,
 }
 
 /// A component with the configuration that it runs under.
@@ -56,6 +61,7 @@ pub(super) struct Version {
     pub(super) template: Arc<Template>,
     pub(super) config: PluginConfig,
     pub(super) commands: Vec<String>,
+    contents: Contents,
     pub(super) since: UnixMs,
     began: Instant,
 }
@@ -64,8 +70,9 @@ pub(super) struct Version {
 struct Counts {
     swaps: u64,
     rollbacks: u64,
-    /// The component that was last taken back.
-    rejected: Option<String>,
+    /// The files of the version that was last taken back.
+    rejected: Option<Contents>,
+    refused: Option<RefusedVersion>,
 }
 
 /// What a running server tells about one of its plugins.
@@ -74,6 +81,12 @@ struct Counts {
 pub struct PluginStatus {
     /// In the configuration.
     pub name: String,
+    /// Its own name, as its manifest says.
+    pub manifest_name: String,
+    /// Its own version, as its manifest says.
+    pub version: String,
+    /// What it is for, if its manifest says that.
+    pub description: Option<String>,
     /// The component's content, as `sha256:…`.
     pub component: String,
     /// The version of the contract that the component was built against.
@@ -98,6 +111,36 @@ pub struct PluginStatus {
     pub swaps: u64,
     /// Of these, how many because the new version failed.
     pub rollbacks: u64,
+    /// How the version beside it does, if there is one.
+    pub shadow: Option<ShadowStatus>,
+    /// Memory of its instances, in bytes.
+    pub memory_bytes: u64,
+    /// The last call that failed.
+    pub last_failure: Option<CallFailure>,
+    /// The last version that could not be used, if none has taken over since.
+    pub last_refused: Option<RefusedVersion>,
+}
+
+/// A call that a plugin has failed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallFailure {
+    /// When.
+    pub at: UnixMs,
+    /// The hook that was called.
+    pub hook: Hook,
+    /// What became of it, for people.
+    pub failure: String,
+}
+
+/// A version that did not get to run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedVersion {
+    /// When.
+    pub at: UnixMs,
+    /// What was wrong with it: the rest of a sentence that begins with the plugin.
+    pub problem: String,
 }
 
 /// What a plugin keeps.
@@ -118,26 +161,18 @@ impl Version {
         config: &PluginConfig,
         common: &Common,
     ) -> Result<(Arc<Self>, Vec<Held>), String> {
-        let identity = Arc::new(Identity {
-            name: Arc::clone(&common.name),
-            settings: config.settings.to_string(),
-            space: Arc::clone(&common.space),
-            limits: store::Limits {
-                keys: config.max_keys,
-                total: config.storage_limit,
-                ..limits::STORE
-            },
-            meters: Arc::clone(&common.meters),
-            complaints: Arc::clone(&common.complaints),
-            lines: Arc::new(Throttle::new(LINES)),
+        let reading = tokio::task::spawn_blocking({
+            let config = config.clone();
+            // First, so that a change in between is found later rather than never.
+            move || files::of_manifest(&config)
         });
-        let compiling = tokio::task::spawn_blocking({
-            let (engine, config) = (Arc::clone(engine), config.clone());
-            move || load::template(&engine, &config, identity)
-        });
-        let template = compiling
+        let manifest = reading
             .await
-            .map_err(|error| format!("cannot be compiled: {error}"))??;
+            .map_err(|error| format!("has a manifest that cannot be read: {error}"))?;
+        let (space, meters) = (Arc::clone(&common.space), Arc::clone(&common.meters));
+        let complaints = Arc::clone(&common.complaints);
+        let mut template = load::prepare(engine, config, space, meters, complaints).await?;
+        template.observer = common.observer(engine, config, &template).await?;
         let template = Arc::new(template);
         let mut held = Vec::new();
         let mut commands = None;
@@ -150,17 +185,23 @@ impl Version {
                 .instantiate()
                 .await
                 .map_err(|failure| format!("does not start: {failure}"))?;
-            load::check_commands(&registered, template.has(Hook::OnCommand))?;
+            let granted = &template.identity.granted;
+            load::check_commands(&registered, granted, template.has(Hook::OnCommand))?;
             commands = Some(registered);
             held.push(match config.isolation {
                 Isolation::Live => Held::Live(instance),
                 Isolation::Fresh => Held::Fresh,
             });
         }
+        let contents = Contents {
+            component: template.component.clone(),
+            manifest,
+        };
         let version = Self {
             template,
             config: config.clone(),
             commands: commands.unwrap_or_default(),
+            contents,
             since: UnixMs::now(),
             began: Instant::now(),
         };
@@ -169,6 +210,14 @@ impl Version {
 
     pub(super) fn component(&self) -> &str {
         &self.template.component
+    }
+
+    fn named(&self) -> Named<'_> {
+        (self.component(), &self.manifest().version)
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.template.identity.granted.manifest
     }
 }
 
@@ -190,11 +239,16 @@ impl Place {
             stage: Arc::clone(stage),
             store: store.clone(),
             failing: Arc::default(),
+            last_failure: Mutex::default(),
+            recovered: Arc::default(),
+            contended: RwLock::new(()),
         });
         let (version, held) = Version::prepare(engine, config, &common).await?;
         common.meters.stored(&common.space);
+        let number = version.template.number;
+        common.breaker.reset(config.breaker, number);
         common.meters.breaker(BreakerState::Closed);
-        common.meters.version(None, version.component());
+        common.meters.version(None, version.named());
         let lane = |held| Lane::new(Arc::clone(&common), Arc::clone(&version.template), held);
         let lanes: Vec<_> = held.into_iter().map(lane).collect();
         tracing::info!(
@@ -214,9 +268,14 @@ impl Place {
             current: ArcSwap::new(version),
             previous: Mutex::new(None),
             counts: Mutex::default(),
+            swapping: tokio::sync::Mutex::default(),
         });
-        tokio::spawn(run_timers(Arc::downgrade(&place)));
         Ok(place)
+    }
+
+    /// Has timers told from now on, those that were due earlier at once.
+    pub(super) fn begin_timers(self: &Arc<Self>) {
+        tokio::spawn(run_timers(Arc::downgrade(self)));
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -269,21 +328,23 @@ impl Place {
 
     /// Has another version take over, lane by lane: what runs ends on the old one.
     pub(super) fn install(&self, version: &Arc<Version>, held: Vec<Held>, rollback: bool) {
-        self.common.breaker.reset(version.config.breaker);
-        self.common.meters.breaker(BreakerState::Closed);
+        let number = version.template.number;
+        self.common.breaker.reset(version.config.breaker, number);
         for (lane, held) in self.lanes.iter().zip(held) {
             lane.swap(Arc::clone(&version.template), held);
         }
+        Lane::recovered(&self.common);
         let old = self.current.swap(Arc::clone(version));
         self.common
             .meters
-            .version(Some(old.component()), version.component());
+            .version(Some(old.named()), version.named());
         let mut counts = self.counts.lock();
         counts.swaps += 1;
+        counts.refused = None;
         self.common.meters.swapped.increment(1);
         if rollback {
             counts.rollbacks += 1;
-            counts.rejected = Some(old.component().to_owned());
+            counts.rejected = Some(old.contents.clone());
             self.common.meters.rolled_back.increment(1);
             *self.previous.lock() = None;
         } else {
@@ -310,9 +371,20 @@ impl Place {
         }
     }
 
-    /// Whether this component was taken back, and nothing else has been loaded since.
-    pub(super) fn has_rejected(&self, component: &str) -> bool {
-        self.counts.lock().rejected.as_deref() == Some(component)
+    /// Takes note of a version that cannot be used.
+    pub(super) fn refused(&self, problem: &str) {
+        self.common.meters.refused.increment(1);
+        self.counts.lock().refused = Some(RefusedVersion {
+            at: UnixMs::now(),
+            problem: problem.to_owned(),
+        });
+    }
+
+    /// Whether to load these files would only bring back what runs already, or what was taken
+    /// back last.
+    pub(super) fn knows(&self, files: &Contents) -> bool {
+        self.current.load().contents == *files
+            || self.counts.lock().rejected.as_ref() == Some(files)
     }
 
     pub(super) fn status(&self) -> PluginStatus {
@@ -322,6 +394,9 @@ impl Place {
         let space = &self.common.space;
         PluginStatus {
             name: self.name().to_string(),
+            manifest_name: version.manifest().name.clone(),
+            version: version.manifest().version.clone(),
+            description: version.manifest().description.clone(),
             component: version.component().to_owned(),
             contract: template.contract.clone(),
             isolation: match version.config.isolation {
@@ -345,11 +420,17 @@ impl Place {
             loaded_at: version.since,
             swaps: counts.swaps,
             rollbacks: counts.rollbacks,
+            shadow: template.observer.as_ref().and_then(|one| one.shadow()),
+            memory_bytes: self.common.meters.memory(),
+            last_failure: self.common.last_failure.lock().clone(),
+            last_refused: counts.refused.clone(),
         }
     }
 
+    /// Tells timers that are due, as many as there is place for; the others in a while.
     fn tell_due(&self) {
         let now = UnixMs::now();
+        let (mut begin, mut refused) = (Vec::new(), Vec::new());
         for timer in self.common.space.due(now, TIMERS) {
             let fact = Fact::Timer {
                 room: self.common.stage.view(&timer.room),
@@ -358,20 +439,23 @@ impl Place {
                 at: now,
             };
             let input = Arc::new(Input::Fact(fact));
-            let told = self.lane(&timer.room).map(|lane| {
-                let told = lane.tell(&input);
-                if told == Told::Begins {
-                    Lane::begin_all(vec![Arc::clone(lane)]);
-                }
-                told
-            });
-            if matches!(told, None | Some(Told::Refused)) {
-                let space = Arc::clone(&self.common.space);
-                tokio::spawn(async move {
-                    tokio::time::sleep(TIMER_PAUSE).await;
-                    space.release_timer(&timer.room, &timer.key, timer.due);
-                });
+            let lane = self.lane(&timer.room);
+            match lane.map_or(Told::Refused, |lane| lane.tell(&input)) {
+                Told::Queued => {}
+                Told::Begins => begin.extend(lane.map(Arc::clone)),
+                Told::Refused => refused.push(timer),
             }
+        }
+        Lane::begin_all(begin);
+        if !refused.is_empty() {
+            let space = Arc::downgrade(&self.common.space);
+            tokio::spawn(async move {
+                tokio::time::sleep(TIMER_PAUSE).await;
+                let Some(space) = space.upgrade() else { return };
+                for timer in refused {
+                    space.release_timer(&timer.room, &timer.key, timer.due);
+                }
+            });
         }
     }
 }

@@ -106,20 +106,15 @@ impl Queue {
     }
 
     /// Adds a fact. Where there is no place, changes of speakers are forgotten first: the
-    /// latest one replaces them all.
+    /// latest one replaces them all. Timers have fewer places: they can be told another time.
     pub(super) fn tell(&mut self, input: &Arc<Input>) -> Pushed {
         let is_change = is_speaker_change(input);
-        let parked = self.parked.get_mut(input.room());
-        if is_change && parked.is_some() {
+        if is_change && self.parked.contains_key(input.room()) {
             // It would be of the past when its turn comes.
             return Pushed::Refused;
         }
-        if let Some(parked) = parked
-            && self.jobs.len() + self.held < limits::QUEUE
-        {
-            parked.push_back(Telling::new(input));
-            self.held += 1;
-            return Pushed::Whole;
+        if is_timer(input) && self.len() >= limits::QUEUED_TIMERS {
+            return Pushed::Refused;
         }
         let mut pushed = Pushed::Whole;
         if self.len() >= limits::QUEUE {
@@ -128,8 +123,14 @@ impl Queue {
             }
             pushed = Pushed::Forgot;
         }
-        self.speaker_changes += usize::from(is_change);
-        self.jobs.push_back(Job::Fact(Telling::new(input)));
+        let telling = Telling::new(input);
+        if let Some(parked) = self.parked.get_mut(input.room()) {
+            parked.push_back(telling);
+            self.held += 1;
+        } else {
+            self.speaker_changes += usize::from(is_change);
+            self.jobs.push_back(Job::Fact(telling));
+        }
         pushed
     }
 
@@ -264,6 +265,10 @@ impl Queue {
 
 fn is_speaker_change(input: &Input) -> bool {
     input.hook() == Hook::SpeakerChanged
+}
+
+fn is_timer(input: &Input) -> bool {
+    input.hook() == Hook::OnTimer
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::{
     PluginHost, PluginProblem, PluginStatus, Shared,
+    files::Contents,
+    lane::Held,
     place::{Place, Version},
 };
 use crate::config::PluginConfig;
@@ -53,9 +55,7 @@ impl PluginHost {
     ///
     /// If there is no such plugin, or its new version cannot be used.
     pub async fn reload(&self, name: &str) -> Result<Reloaded, SwapError> {
-        let place = self.place(name)?;
-        let config = place.version().config.clone();
-        self.swap(place, &config).await
+        self.swap(self.place(name)?, None).await
     }
 
     /// Goes over to another configuration of a plugin: component, settings, grants, limits
@@ -66,7 +66,7 @@ impl PluginHost {
     /// If there is no plugin of this name, or its new version cannot be used.
     pub async fn reconfigure(&self, config: &PluginConfig) -> Result<Reloaded, SwapError> {
         let place = self.place(&config.name)?;
-        self.swap(place, config).await
+        self.swap(place, Some(config)).await
     }
 
     /// The configuration that a plugin runs under.
@@ -76,34 +76,53 @@ impl PluginHost {
         Some(place.version().config.clone())
     }
 
-    /// Whether loading this component would only bring back what has just failed, or what
-    /// runs already.
-    #[must_use]
-    pub fn knows_component(&self, name: &str, component: &str) -> bool {
-        self.place(name).is_ok_and(|place| {
-            place.has_rejected(component) || place.version().component() == component
-        })
+    /// Whether a plugin runs under this configuration, however many instances that says, and
+    /// from these files, or has just failed to.
+    pub async fn is_current(&self, config: &PluginConfig) -> bool {
+        let Ok(place) = self.place(&config.name) else {
+            return false;
+        };
+        let running = PluginConfig {
+            instances: config.instances,
+            ..place.version().config.clone()
+        };
+        if running != *config {
+            return false;
+        }
+        let reading = tokio::task::spawn_blocking(move || Contents::read(&running));
+        matches!(reading.await, Ok(Ok(contents)) if place.knows(&contents))
     }
 
-    fn place(&self, name: &str) -> Result<&Arc<Place>, SwapError> {
+    pub(super) fn place(&self, name: &str) -> Result<&Arc<Place>, SwapError> {
         let mut plugins = self.shared.plugins.iter();
         plugins
             .find(|place| &**place.name() == name)
             .ok_or_else(|| SwapError::Unknown(name.to_owned()))
     }
 
-    async fn swap(&self, place: &Arc<Place>, config: &PluginConfig) -> Result<Reloaded, SwapError> {
+    /// To another configuration, or to what the files of the current one are by now.
+    async fn swap(
+        &self,
+        place: &Arc<Place>,
+        config: Option<&PluginConfig>,
+    ) -> Result<Reloaded, SwapError> {
         let began = Instant::now();
-        let _alone = self.shared.swapping.lock().await;
-        let unusable = |problem| SwapError::Unusable(config.problem(problem));
+        let _alone = place.swapping.lock().await;
+        let current = place.version();
+        let config = config.unwrap_or(&current.config);
+        let unusable = |problem: String| {
+            place.refused(&problem);
+            SwapError::Unusable(config.problem(problem))
+        };
         let (version, held) = place.prepare(config).await.map_err(unusable)?;
-        let commands = self.shared.commands_with(place, &version).map_err(|all| {
+        let previous = current.component().to_owned();
+        let installed = self.shared.install(place, &version, held, false);
+        installed.map_err(|all| {
             let all: Vec<_> = all.into_iter().map(|one| one.problem).collect();
             unusable(all.join("; "))
         })?;
-        let previous = place.version().component().to_owned();
-        place.install(&version, held, false);
-        self.shared.commands.store(Arc::new(commands));
+        // It may have files elsewhere.
+        self.shared.look.notify_one();
         let took = began.elapsed();
         tracing::info!(
             plugin = %place.name(), component = version.component(), previous, ?took,
@@ -147,8 +166,23 @@ impl Shared {
         commands_of(&versions)
     }
 
+    /// Has another version of a plugin take over, unless one of its commands is taken.
+    fn install(
+        &self,
+        place: &Arc<Place>,
+        version: &Arc<Version>,
+        held: Vec<Held>,
+        rollback: bool,
+    ) -> Result<(), Vec<PluginProblem>> {
+        let _alone = self.installing.lock();
+        let commands = self.commands_with(place, version)?;
+        place.install(version, held, rollback);
+        self.commands.store(Arc::new(commands));
+        Ok(())
+    }
+
     async fn roll_back(&self, place: &Arc<Place>) {
-        let _alone = self.swapping.lock().await;
+        let _alone = place.swapping.lock().await;
         // Looked at again: it may have been replaced in the meantime.
         let Some(previous) = place.to_roll_back() else {
             return;
@@ -167,16 +201,17 @@ impl Shared {
                 }
             }
         }
-        let Ok(commands) = self.commands_with(place, &previous) else {
-            return;
-        };
-        let back = previous.component().to_owned();
-        place.install(&previous, held, true);
-        self.commands.store(Arc::new(commands));
-        tracing::error!(
-            plugin = %place.name(), failed, component = back,
-            "a new version failed right after its swap: the one before is back"
-        );
+        let (plugin, back) = (place.name(), previous.component());
+        match self.install(place, &previous, held, true) {
+            Ok(()) => tracing::error!(
+                %plugin, failed, component = back,
+                "a new version failed right after its swap: the one before is back"
+            ),
+            Err(problems) => tracing::error!(
+                %plugin, ?problems,
+                "the version before does not fit any more: the new one stays"
+            ),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The part of WASI that compilers put into every guest, with nothing behind it: no files,
-//! no network, no environment, no clock. Random numbers are real; a plugin whose calls are to
-//! be replayed must not use them.
+//! no network, no environment, no clock. Random numbers are real; where calls are recorded,
+//! they follow from a seed that is part of the recording.
 
 use std::{
     pin::Pin,
@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::io::AsyncWrite;
 use wasmtime::component::Linker;
 use wasmtime_wasi::{
@@ -51,15 +52,23 @@ fn random_of(state: &mut State) -> &mut wasmtime_wasi::random::WasiRandomCtx {
     wasmtime_wasi::WasiView::ctx(state).ctx.random()
 }
 
-/// A context with nothing in it but a place for what the guest prints.
-pub(super) fn empty(printed: &Printed) -> WasiCtx {
-    WasiCtx::builder()
+/// A context with nothing in it but a place for what the guest prints. Its random numbers
+/// follow from the seed, where there is one.
+pub(super) fn empty(printed: &Printed, seed: Option<u64>) -> WasiCtx {
+    let mut context = WasiCtx::builder();
+    context
         .stdout(printed.clone())
         .stderr(printed.clone())
         .wall_clock(Stopped)
         .monotonic_clock(Stopped)
-        .max_random_size(RANDOM)
-        .build()
+        .max_random_size(RANDOM);
+    if let Some(seed) = seed {
+        context
+            .secure_random(StdRng::seed_from_u64(seed))
+            .insecure_random(StdRng::seed_from_u64(!seed))
+            .insecure_random_seed(u128::from(seed));
+    }
+    context.build()
 }
 
 /// Time is an argument of every hook. A clock would make calls impossible to replay.

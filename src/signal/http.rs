@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    SharedFaces,
+    SharedFaces, admin,
     auth::IssueError,
     fields::{Fields, Invalid},
     openapi, rest, websocket, ws_call,
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     media::Media,
     model::{Refusal, UserId},
+    plugin::{BreakerState, PluginHost},
     telemetry::Metrics,
 };
 
@@ -39,6 +40,8 @@ pub struct HttpState {
     pub faces: SharedFaces,
     /// For readiness.
     pub media: Media,
+    /// For readiness and the operators' face.
+    pub plugins: PluginHost,
     /// For `GET /metrics`.
     pub metrics: Arc<Metrics>,
 }
@@ -49,6 +52,7 @@ pub fn routes(state: HttpState) -> Router {
         .routes(routes!(health))
         .routes(routes!(ready))
         .routes(routes!(metrics))
+        .merge(admin::routes(&state))
         .merge(rest::routes());
     if state.faces.config.dev {
         described = described.routes(routes!(dev_token));
@@ -99,10 +103,21 @@ async fn ready(State(state): State<HttpState>) -> Response {
     } else {
         StatusCode::OK
     };
+    let plugins = state.plugins.status();
+    let degraded = plugins
+        .iter()
+        .any(|plugin| plugin.breaker != BreakerState::Closed);
+    let states: Vec<_> = plugins
+        .iter()
+        .map(|plugin| json!({ "name": plugin.name, "breaker": plugin.breaker }))
+        .collect();
     let body = json!({
         "ready": status == StatusCode::OK,
         "draining": draining,
         "workers": { "running": running, "configured": configured },
+        // The server serves, and where plugins are left alone their policies answer.
+        "degraded": degraded,
+        "plugins": states,
     });
     (status, Json(body)).into_response()
 }

@@ -20,7 +20,10 @@ use super::{
     outbox::{Outbox, Rows},
     timers::{TimerName, Timing},
 };
-use crate::model::{RoomId, UnixMs};
+use crate::{
+    model::{RoomId, UnixMs},
+    telemetry::STORE_WRITE_ERRORS,
+};
 
 /// Values by owner and key.
 pub(super) const KEYS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("keys");
@@ -67,7 +70,7 @@ impl Disk {
         bring_to_format(&database, &path)?;
         sync_directory_of(&path).map_err(|source| file_error(data_dir, source))?;
         let events = open_lines(&data_dir.join("published.jsonl"))?;
-        let dead_letters = open_lines(&data_dir.join("dead-letters.jsonl"))?;
+        let dead_letters = open_lines(&data_dir.join(super::DEAD_LETTERS_FILE))?;
         let load = || -> Result<_, redb::Error> {
             let transaction = database.begin_read()?;
             Ok((
@@ -260,6 +263,6 @@ fn database_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
 }
 
 pub(super) fn report(path: &Path, error: &(dyn std::error::Error + 'static)) {
-    metrics::counter!("voice_room_store_write_errors_total").increment(1);
+    metrics::counter!(STORE_WRITE_ERRORS).increment(1);
     tracing::error!(file = %path.display(), error, "cannot write, trying again");
 }

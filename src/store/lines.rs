@@ -70,6 +70,51 @@ impl Lines {
     }
 }
 
+/// Some lines of a file, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Each is a JSON object.
+    pub lines: Vec<String>,
+    /// Where the next page begins.
+    pub next: u64,
+}
+
+/// The most that is read for a page, in bytes: also the longest line that is read.
+const PAGE: u64 = 1024 * 1024;
+
+/// The first whole lines after a position, no more than the limit. A position within a line
+/// counts as its end.
+pub(super) fn page(path: &Path, after: u64, limit: usize) -> io::Result<Page> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    // From one byte before, to see whether a line begins there.
+    let start = after.saturating_sub(1).min(length);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(PAGE + 1).read_to_end(&mut bytes)?;
+    let mut next = start;
+    let mut skip = after > 0;
+    let mut lines = Vec::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let Some(text) = line.strip_suffix(b"\n") else {
+            // Torn, or longer than a page: that is no line of ours.
+            if bytes.len() as u64 > PAGE && lines.is_empty() {
+                next += line.len() as u64;
+            }
+            break;
+        };
+        if !skip {
+            if lines.len() == limit {
+                break;
+            }
+            lines.push(String::from_utf8_lossy(text).into_owned());
+        }
+        skip = false;
+        next += line.len() as u64;
+    }
+    Ok(Page { lines, next })
+}
+
 fn open_whole(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -171,6 +216,38 @@ mod tests {
         std::fs::write(&path, format!("{{}}\n{torn}")).unwrap();
         drop(Lines::open(path.clone()).unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_leave_out_a_line_that_is_being_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("letters.jsonl");
+        std::fs::write(&path, "{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n{\"d\"").unwrap();
+        let of = |after, limit| {
+            let page = page(&path, after, limit).unwrap();
+            (page.lines.join(" "), page.next)
+        };
+        assert_eq!(of(0, 2), ("{\"a\":1} {\"b\":2}".to_owned(), 16));
+        assert_eq!(of(16, 2), ("{\"c\":3}".to_owned(), 24));
+        assert_eq!(of(24, 2), (String::new(), 24));
+        assert_eq!(of(3, 1), ("{\"b\":2}".to_owned(), 16), "within a line");
+        assert_eq!(of(0, 0), (String::new(), 0));
+        assert_eq!(of(u64::MAX, 2).0, "");
+    }
+
+    #[test]
+    fn a_line_that_is_longer_than_a_page_holds_up_no_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("letters.jsonl");
+        let long = "x".repeat(usize::try_from(PAGE).unwrap() * 3);
+        std::fs::write(&path, format!("{long}\n{{}}\n")).unwrap();
+        let (mut after, mut lines) = (0, Vec::new());
+        for _ in 0..6 {
+            let page = page(&path, after, 10).unwrap();
+            lines.extend(page.lines);
+            after = page.next;
+        }
+        assert_eq!(lines.last().map(String::as_str), Some("{}"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     backoff::Backoff,
     disk::{Disk, report},
 };
+use crate::telemetry::STORE_COMMIT_SECONDS;
 
 /// How often expired keys are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub(super) fn run(
                 }
                 continue;
             }
-            metrics::histogram!("voice_room_store_commit_seconds").record(began.elapsed());
+            metrics::histogram!(STORE_COMMIT_SECONDS).record(began.elapsed());
             backoff = Backoff::default();
             let sequence = batch.sequence;
             disk.saved(batch);

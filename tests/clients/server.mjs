@@ -147,7 +147,7 @@ export async function start({ config = {}, dir, dev = true } = {}) {
   });
   try {
     const url = await within(START_LIMIT, 'the ready line', ready);
-    return new Server({ process, url, data, temp });
+    return new Server({ process, url, data, file, temp });
   } catch (error) {
     process.child.kill('SIGKILL');
     await temp.remove();
@@ -160,17 +160,54 @@ export class Server {
   #temp;
   #clients = [];
 
-  constructor({ process, url, data, temp }) {
+  constructor({ process, url, data, file, temp }) {
     this.#process = process;
     this.#temp = temp;
     this.url = url;
     this.data = data;
+    this.file = file;
     this.pid = process.child.pid;
   }
 
   /** What the server printed so far. */
   get output() {
     return this.#process.output;
+  }
+
+  /** Writes the configuration anew, for a SIGHUP. */
+  async configure(config) {
+    await writeFile(this.file, toml(config));
+  }
+
+  /** The match of a pattern in the log, which may be still to come, after `from`. */
+  logged(pattern, from = 0) {
+    const { stderr } = this.#process.child;
+    let look;
+    const found = new Promise((done) => {
+      look = () => {
+        const match = pattern.exec(this.output.stderr.slice(from));
+        if (match) done(match);
+      };
+    });
+    stderr.on('data', look);
+    look();
+    const missing = () => `${pattern} in the log:\n${this.output.stderr.slice(from)}`;
+    return within(START_LIMIT, missing, found).finally(() => stderr.off('data', look));
+  }
+
+  /** A request of an operator: `{status, body}`. `token` in place of a fresh one with `roles`. */
+  async admin(path, { method = 'GET', token, roles = ['admin'] } = {}) {
+    const authorization = `Bearer ${token ?? (await this.token({ roles }))}`;
+    const answer = await this.fetch(path, { method, headers: { authorization } });
+    return { status: answer.status, body: await answer.json() };
+  }
+
+  /** Samples of `GET /metrics` by their name with labels as the server writes them. */
+  async metrics() {
+    const text = await (await this.fetch('/metrics')).text();
+    const lines = text.split('\n').filter((line) => line && !line.startsWith('#'));
+    const samples = lines.map((line) => line.split(/ (?=\S+$)/)).map(([name, value]) => [name, Number(value)]);
+    return Object.assign(new Map(samples), { text });
   }
 
   /** Fetches a path of the server. */

@@ -11,16 +11,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("config", &["model"]),
     ("cli", &["config"]),
+    ("tool", &["cli", "plugin", "store", "config", "model"]),
     ("telemetry", &["config", "model"]),
     ("store", &["config", "telemetry", "model"]),
     ("plugin", &["store", "config", "telemetry", "model"]),
     ("media", &["config", "telemetry", "model"]),
     ("room", &["plugin", "media", "config", "telemetry", "model"]),
-    ("signal", &["room", "media", "config", "telemetry", "model"]),
+    (
+        "signal",
+        &["room", "plugin", "media", "config", "telemetry", "model"],
+    ),
+    ("reload", &["plugin", "config", "model"]),
     (
         "server",
         &[
             "signal",
+            "reload",
             "room",
             "plugin",
             "media",
@@ -39,7 +45,10 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("socketioxide::", "signal"),
     ("utoipa", "signal"),
     ("redb::", "store"),
+    ("notify::", "plugin"),
     ("std::env", "config"),
+    ("std::process", "tool"),
+    ("reqwest::", "tool"),
 ];
 
 /// The composition root may hold a handle that it passes on.

@@ -8,8 +8,14 @@ mod command_line;
 #[cfg(test)]
 mod dtls;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod swapping;
+#[cfg(test)]
+mod tool;

@@ -71,10 +71,20 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reception {
     pub(crate) packets: u64,
+    /// The lowest and the highest sequence number.
+    pub(crate) sequence: Option<(u64, u64)>,
     /// The level that the last packet claimed, in dBov: 0 is the loudest, -127 silence.
     pub(crate) audio_level: Option<i8>,
     /// Whether an RTCP sender report told of this stream.
     pub(crate) sender_report: bool,
+}
+
+impl Reception {
+    /// Packets between the first and the last one that have not arrived.
+    pub(crate) fn missing(&self) -> u64 {
+        let (low, high) = self.sequence.unwrap_or_default();
+        (high + 1).saturating_sub(low + self.packets)
+    }
 }
 
 /// Payload type and header extensions: the router's own, in both directions.
@@ -372,6 +382,9 @@ impl Session {
                 }
                 Output::Event(Event::RtpPacket(packet)) => self.progress.send_modify(|progress| {
                     let reception = progress.received.entry(*packet.header.ssrc).or_default();
+                    let number = *packet.seq_no;
+                    let (low, high) = reception.sequence.unwrap_or((number, number));
+                    reception.sequence = Some((low.min(number), high.max(number)));
                     reception.packets += 1;
                     reception.audio_level = packet.header.ext_vals.audio_level;
                     reception.sender_report |= packet.last_sender_info.is_some();

@@ -9,10 +9,26 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod breaker;
 mod calls;
+mod contract;
+mod grants;
+mod hooks;
+mod hostile;
+mod inspecting;
+mod isolation;
 mod lanes;
 mod loading;
 mod misbehaving;
+mod offline;
+mod recording;
+mod replay;
 mod rig;
+mod shadow;
 mod standard;
 mod storing;
+mod swapping;
+mod timers;
+mod versions;
+mod watch;
+mod watching;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use voice_room::{
-    config::{self, Config, Flags, Sources},
+    config::{self, Config, Flags, PluginConfig, Sources},
     media::{Media, lenient},
     model::{ProducerId, RoomId, Source, User, UserId},
     plugin::PluginHost,
@@ -14,15 +14,20 @@ use voice_room::{
 
 use crate::peer::{LIMIT, Peer, Track};
 
-/// Rooms on one worker, without plugins.
-struct House {
+/// Rooms on one worker.
+pub(crate) struct House {
     rooms: Rooms,
     media: Media,
+    pub(crate) plugins: PluginHost,
     _dir: tempfile::TempDir,
 }
 
 impl House {
     async fn open() -> Self {
+        Self::with_plugins(&[]).await
+    }
+
+    pub(crate) async fn with_plugins(plugins: &[PluginConfig]) -> Self {
         let Config { media, rooms, .. } = config::resolve(&Sources {
             flags: Flags {
                 dev: true,
@@ -37,9 +42,22 @@ impl House {
         .config;
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let plugins = PluginHost::load(&[], &store).await.unwrap();
+        let plugins = PluginHost::load(plugins, &store).await.unwrap();
         let (media, mut deaths) = Media::start(media).await.unwrap();
-        let rooms = Rooms::new(rooms, 1_024, media.clone(), plugins);
+        let rooms = Rooms::new(rooms, 1_024, media.clone(), plugins.clone());
+        let (carrier, counter) = (rooms.downgrade(), rooms.downgrade());
+        plugins.connect(
+            move |room, plugin, actions| {
+                if let Some(rooms) = carrier.upgrade() {
+                    rooms.carry_out(room, plugin, actions);
+                }
+            },
+            move |room| {
+                counter
+                    .upgrade()
+                    .map_or(0, |rooms| rooms.participants(room))
+            },
+        );
         let mourner = rooms.clone();
         tokio::spawn(async move {
             while let Some(worker) = deaths.recv().await {
@@ -49,11 +67,12 @@ impl House {
         Self {
             rooms,
             media,
+            plugins,
             _dir: dir,
         }
     }
 
-    async fn join(&self, room: &str, user: u64) -> Guest {
+    pub(crate) async fn join(&self, room: &str, user: u64) -> Guest {
         let user = Arc::new(User {
             id: UserId(user),
             name: None,
@@ -81,9 +100,9 @@ impl House {
 }
 
 /// A participant and what they are told.
-struct Guest {
-    membership: Membership,
-    inbox: Inbox,
+pub(crate) struct Guest {
+    pub(crate) membership: Membership,
+    pub(crate) inbox: Inbox,
     rtp_capabilities: Value,
 }
 
@@ -105,7 +124,7 @@ impl Guest {
         }
     }
 
-    async fn connect(&self, direction: Direction) -> (Peer, Value) {
+    pub(crate) async fn connect(&self, direction: Direction) -> (Peer, Value) {
         let transport = self.membership.create_transport(direction).await.unwrap();
         let peer = Peer::bind(&self.rtp_capabilities).await;
         let dtls = lenient::dtls_parameters(&peer.dtls_parameters()).unwrap();
@@ -115,7 +134,7 @@ impl Guest {
         (peer, transport["id"].clone())
     }
 
-    async fn produce(&self, transport: &Value, rtp_parameters: &Value) -> ProducerId {
+    pub(crate) async fn produce(&self, transport: &Value, rtp_parameters: &Value) -> ProducerId {
         let transport = transport.as_str().unwrap().parse().unwrap();
         let parameters = lenient::rtp_parameters(rtp_parameters).unwrap();
         self.membership
@@ -125,11 +144,27 @@ impl Guest {
     }
 
     /// A connected sender whose producer exists and which does not send yet.
-    async fn speaker(&self) -> (Peer, Track, ProducerId) {
+    pub(crate) async fn speaker(&self) -> (Peer, Track, ProducerId) {
         let (mut peer, transport) = self.connect(Direction::Send).await;
         let track = peer.add_track().await;
         let producer = self.produce(&transport, &track.rtp_parameters).await;
         (peer, track, producer)
+    }
+
+    /// A connected listener to the producer, and the SSRC under which it comes.
+    pub(crate) async fn listener(&self, producer: ProducerId) -> (Peer, u32) {
+        let (peer, transport) = self.connect(Direction::Receive).await;
+        let capabilities = lenient::rtp_capabilities(&peer.rtp_capabilities()).unwrap();
+        let transport = transport.as_str().unwrap().parse().unwrap();
+        let consumed = self
+            .membership
+            .consume(transport, producer, capabilities)
+            .await
+            .unwrap();
+        let ssrc = peer.expect(&consumed.rtp_parameters).await;
+        let resumed = self.membership.pause_consumer(consumed.id, false).await;
+        resumed.unwrap();
+        (peer, ssrc)
     }
 }
 
@@ -151,19 +186,7 @@ async fn a_speaker_is_heard_and_the_first_packet_is_told_once() {
 
     let (peer, track, producer) = ada.speaker().await;
     assert_eq!(ben.next_fact().await, Some(new_producer(producer, 1)));
-    let (listener, transport) = ben.connect(Direction::Receive).await;
-    let capabilities = lenient::rtp_capabilities(&listener.rtp_capabilities()).unwrap();
-    let transport = transport.as_str().unwrap().parse().unwrap();
-    let consumed = ben
-        .membership
-        .consume(transport, producer, capabilities)
-        .await
-        .unwrap();
-    let ssrc = listener.expect(&consumed.rtp_parameters).await;
-    ben.membership
-        .pause_consumer(consumed.id, false)
-        .await
-        .unwrap();
+    let (listener, ssrc) = ben.listener(producer).await;
 
     peer.speak(&track, -20).await;
     for guest in [&mut ada, &mut ben] {

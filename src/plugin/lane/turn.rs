@@ -4,20 +4,20 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Held, Lane, Slot, TURN, room_of};
+use super::{Held, Lane, Slot, TURN};
 use crate::{
     plugin::{
         breaker::{Admission, BreakerState},
         call::{Fact, Input},
-        instance::{Failure, Output, Template},
-        queue::{Applied, Claim, Job, Reply, Telling},
+        instance::{Answer, Failure, Output, Template},
+        queue::{Applied, Claim, Job, Reply},
     },
     store::Conflict,
 };
 
 /// How often a call is undone because another instance changed what it had compared, and
-/// made again, before it counts as failed.
-const CONFLICTS: usize = 8;
+/// made again, before it counts as failed. From the first time on, other lanes do not write.
+const RERUNS: usize = 3;
 
 /// The right to use a lane's instance, which is not there while a call is in it and after it
 /// has failed. When a turn is dropped, in whatever way, the lane goes on.
@@ -37,33 +37,65 @@ impl Turn {
         }
     }
 
+    pub(super) fn version(&self) -> &Arc<Template> {
+        &self.version
+    }
+
+    /// What stands for the answer where the version has no such hook, as it may happen to
+    /// what has waited during a swap.
+    pub(super) fn silence(&self, input: &Input) -> Option<Reply> {
+        if self.version.has(input.hook()) {
+            return None;
+        }
+        let answer = match input {
+            Input::BeforeJoin(_) | Input::BeforeProduce(_) | Input::BeforeConsume(_) => {
+                Answer::Verdict(Ok(None))
+            }
+            Input::DescribeRoom(_) => Answer::Shown(None),
+            Input::Fact(_) => Answer::Noted,
+            Input::Command(_) => return Some(Err(Failure::Gone)),
+        };
+        Some(Ok((answer, None)))
+    }
+
+    /// As [`Self::run`], for who goes elsewhere with it. If this future is dropped, the turn
+    /// goes with it.
+    pub(super) async fn run_owned(
+        mut self,
+        input: Arc<Input>,
+    ) -> (Self, Result<Option<Output>, Failure>) {
+        let result = self.run(&input, false).await;
+        (self, result.map(Some))
+    }
+
     /// One call, on a new instance where there is none. If this future is dropped, the
-    /// instance goes with it.
-    pub(super) async fn run(mut self, input: Arc<Input>) -> (Self, Result<Output, Failure>) {
+    /// instance goes with it. `again`: whether it has failed before.
+    async fn run(&mut self, input: &Arc<Input>, again: bool) -> Result<Output, Failure> {
         let breaker = &self.lane.common.breaker;
-        if breaker.state() != BreakerState::Closed
-            && let Admission::Refused(until) = breaker.admit(Instant::now())
-        {
-            return (self, Err(Failure::Open(until)));
+        if breaker.state() != BreakerState::Closed {
+            if let Admission::Refused(until) = breaker.admit(Instant::now()) {
+                return Err(Failure::Open(until));
+            }
+            self.lane.common.meters.breaker(breaker.state());
         }
         let result = match self.held.take() {
+            Some(Held::Fresh) => {
+                self.held = Some(Held::Fresh);
+                match self.version.instantiate().await {
+                    Ok((mut instance, _)) => instance.call(input).await,
+                    Err(failure) => Err(failure),
+                }
+            }
             Some(Held::Live(mut instance)) => {
-                let result = instance.call(&input).await;
+                let result = instance.call(input).await;
                 if result.is_ok() {
                     self.held = Some(Held::Live(instance));
                 }
                 result
             }
-            Some(Held::Fresh) => {
-                self.held = Some(Held::Fresh);
-                match self.version.instantiate().await {
-                    Ok((mut instance, _)) => instance.call(&input).await,
-                    Err(failure) => Err(failure),
-                }
-            }
             None => match self.version.instantiate().await {
                 Ok((mut instance, _)) => {
-                    let result = instance.call(&input).await;
+                    let result = instance.call(input).await;
                     if result.is_ok() {
                         self.held = Some(Held::Live(instance));
                     }
@@ -74,17 +106,33 @@ impl Turn {
         };
         match &result {
             Ok(_) => self.recovered(),
-            Err(failure) => self.lane.report(&input, failure),
+            Err(failure) => self.lane.report(input, failure, &self.version, again),
         }
-        (self, result)
+        result
+    }
+
+    /// One call that may wait, and not only compute.
+    async fn run_in_time(&mut self, input: &Arc<Input>, again: bool) -> Result<Output, Failure> {
+        let patience = self.version.patience(input.hook());
+        match tokio::time::timeout(patience, self.run(input, again)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.lane.overdue(input, &self.version, again)),
+        }
     }
 
     fn recovered(&self) {
         let common = &self.lane.common;
         if common.breaker.succeeded() {
-            common.meters.breaker(common.breaker.state());
+            Lane::recovered(common);
             let plugin = &*common.name;
             tracing::info!(plugin, "a plugin works again: it is called as before");
+        }
+    }
+
+    /// Has the instance go, where it may remember what has not happened.
+    fn forget(&mut self) {
+        if matches!(self.held, Some(Held::Live(_))) {
+            self.held = None;
         }
     }
 
@@ -92,23 +140,14 @@ impl Turn {
     ///
     /// # Errors
     ///
-    /// If another instance has changed what the call compared: then nothing has happened,
-    /// and since the guest may remember otherwise, its instance goes too.
-    pub(super) fn apply(&mut self, input: &Input, output: Output) -> Result<Applied, Conflict> {
+    /// If another instance has changed what the call compared: then nothing has happened.
+    fn apply(&self, input: &Input, output: Output) -> Result<Applied, Conflict> {
         let common = &self.lane.common;
         let mut staged = output.staged;
         if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
             staged.fired(&room.id, key, *due);
         }
-        let saved = match common.space.apply(staged) {
-            Ok(saved) => saved,
-            Err(conflict) => {
-                if matches!(self.held, Some(Held::Live(_))) {
-                    self.held = None;
-                }
-                return Err(conflict);
-            }
-        };
+        let saved = common.space.apply(staged)?;
         if saved.is_some() {
             common.meters.stored(&common.space);
         }
@@ -117,52 +156,83 @@ impl Turn {
                 .stage
                 .carry_out(input.room(), &common.name, output.actions);
         }
+        if let Some(observation) = output.observation {
+            observation.took_effect();
+        }
         Ok((output.answer, saved))
     }
 
-    /// Applies, and where that conflicts, calls again. The turn is gone if the wall clock
-    /// has ended it.
-    async fn settle(
-        mut self,
-        input: &Arc<Input>,
-        mut result: Result<Output, Failure>,
-    ) -> (Option<Self>, Reply) {
-        for _ in 0..CONFLICTS {
-            let output = match result {
-                Ok(output) => output,
-                Err(failure) => return (Some(self), Err(failure)),
-            };
-            if let Ok(applied) = self.apply(input, output) {
-                return (Some(self), Ok(applied));
+    /// Applies, without waiting for anybody.
+    ///
+    /// # Errors
+    ///
+    /// If another lane's call is being made again, and so this one has to wait, with the
+    /// output; if it has to be made again itself, with nothing.
+    #[allow(
+        clippy::result_large_err,
+        reason = "seldom, and moved no further than to the caller, who needs it whole"
+    )]
+    pub(super) fn try_apply(
+        &mut self,
+        input: &Input,
+        output: Option<Output>,
+    ) -> Result<Applied, Option<Output>> {
+        let output = output.ok_or(None)?;
+        let shared = if output.staged.is_empty() {
+            None
+        } else {
+            match self.lane.common.contended.try_read() {
+                Ok(shared) => Some(shared),
+                Err(_) => return Err(Some(output)),
             }
-            let lane = Arc::clone(&self.lane);
-            match lane.bounded(input, self.run(Arc::clone(input))).await {
-                Ok(again) => (self, result) = again,
-                Err(failure) => return (None, Err(failure)),
-            }
-        }
-        (Some(self), Err(Failure::Conflict))
+        };
+        let applied = self.apply(input, output);
+        drop(shared);
+        applied.map_err(|_| None)
     }
 
-    /// Applies and answers, unless the asker has given up: then nothing has happened, and
-    /// since the guest may remember otherwise, its instance goes too.
+    /// Applies, and where that conflicts, calls again, while no other lane writes.
+    async fn settle(&mut self, input: &Arc<Input>, output: Option<Output>) -> Reply {
+        let unapplied = match self.try_apply(input, output) {
+            Ok(applied) => return Ok(applied),
+            Err(unapplied) => unapplied,
+        };
+        let common = Arc::clone(&self.lane.common);
+        let _alone = common.contended.write().await;
+        if let Some(output) = unapplied
+            && let Ok(applied) = self.apply(input, output)
+        {
+            return Ok(applied);
+        }
+        for _ in 0..RERUNS {
+            self.forget();
+            let output = self.run_in_time(input, false).await?;
+            if let Ok(applied) = self.apply(input, output) {
+                return Ok(applied);
+            }
+        }
+        self.forget();
+        Err(Failure::Conflict)
+    }
+
+    /// Applies and answers, unless the asker has given up: then nothing has happened.
     pub(super) async fn answer(
-        mut self,
+        &mut self,
         input: &Arc<Input>,
-        result: Result<Output, Failure>,
+        result: Result<Option<Output>, Failure>,
         claim: &Claim,
         reply: oneshot::Sender<Reply>,
-    ) -> Option<Self> {
+    ) {
         if !claim.take() {
-            if matches!(self.held, Some(Held::Live(_))) {
-                self.held = None;
-            }
-            return Some(self);
+            self.forget();
+            return;
         }
-        let (turn, answer) = self.settle(input, result).await;
+        let answer = match result {
+            Ok(output) => self.settle(input, output).await,
+            Err(failure) => Err(failure),
+        };
         // An asker who is gone has no use for it.
         drop(reply.send(answer));
-        turn
     }
 
     /// Works through the queue.
@@ -170,33 +240,17 @@ impl Turn {
         let lane = Arc::clone(&self.lane);
         let mut began = Instant::now();
         loop {
-            let job = {
-                let mut state = lane.state.lock();
-                if let Some(successor) = state.successor.take() {
-                    self.held = Some(successor);
-                    self.version = lane.version.load_full();
+            match self.next() {
+                Next::Nothing => return,
+                Next::Restart => {
+                    let Some((version, held)) = lane.restart().await else {
+                        return;
+                    };
+                    (self.version, self.held) = (version, Some(held));
                 }
-                if self.held.is_some() {
-                    state.queue.pop()
-                } else {
-                    None
-                }
-            };
-            if self.held.is_none() {
-                let Some((version, held)) = lane.restart().await else {
-                    return;
-                };
-                (self.version, self.held) = (version, Some(held));
-                continue;
+                Next::Fact(input, tries) => self.tell(&input, tries).await,
+                Next::Question(input, claim, reply) => self.reply(&input, &claim, reply).await,
             }
-            let Some(job) = job else {
-                return;
-            };
-            lane.unqueue(1);
-            let Some(turn) = self.job(job).await else {
-                return;
-            };
-            self = turn;
             if began.elapsed() > TURN {
                 tokio::task::yield_now().await;
                 began = Instant::now();
@@ -204,51 +258,92 @@ impl Turn {
         }
     }
 
-    /// One job; `None` if the wall clock has ended it, and another turn has taken over.
-    async fn job(self, job: Job) -> Option<Self> {
-        match job {
-            Job::Fact(telling) => self.tell(telling).await,
-            Job::Question { reply, .. } if reply.is_closed() => Some(self),
-            Job::Question {
-                input,
-                claim,
-                reply,
-            } => {
-                let lane = Arc::clone(&self.lane);
-                let run = self.run(Arc::clone(&input));
-                match lane.bounded(&input, run).await {
-                    Ok((turn, result)) => turn.answer(&input, result, &claim, reply).await,
-                    Err(failure) => {
-                        drop(reply.send(Err(failure)));
-                        None
-                    }
-                }
-            }
+    /// What is to be done, on the newest version.
+    fn next(&mut self) -> Next {
+        let mut replaced = None;
+        let mut state = self.lane.state.lock();
+        if let Some(successor) = state.successor.take() {
+            replaced = self.held.replace(successor);
+            self.version = self.lane.version.load_full();
         }
+        let next = if self.held.is_none() {
+            Next::Restart
+        } else {
+            match state.queue.pop() {
+                Some(Job::Fact(telling)) => {
+                    let next = Next::Fact(Arc::clone(&telling.input), telling.tries);
+                    state.telling = Some(telling);
+                    next
+                }
+                Some(Job::Question {
+                    input,
+                    claim,
+                    reply,
+                }) => Next::Question(input, claim, reply),
+                None => Next::Nothing,
+            }
+        };
+        drop(state);
+        drop(replaced);
+        if matches!(next, Next::Fact(..) | Next::Question(..)) {
+            self.lane.unqueue(1);
+        }
+        next
     }
 
-    async fn tell(self, telling: Telling) -> Option<Self> {
+    async fn reply(&mut self, input: &Arc<Input>, claim: &Claim, reply: oneshot::Sender<Reply>) {
+        if reply.is_closed() {
+            return;
+        }
+        if let Some(silence) = self.silence(input) {
+            drop(reply.send(silence));
+            return;
+        }
+        let result = self.run_in_time(input, false).await;
+        self.answer(input, result.map(Some), claim, reply).await;
+    }
+
+    /// Tells a fact, which has failed so often before.
+    async fn tell(&mut self, input: &Arc<Input>, tries: u32) {
         let lane = Arc::clone(&self.lane);
-        let input = Arc::clone(&telling.input);
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = &*input
+        if self.silence(input).is_some() {
+            lane.pass_timer(input);
+            lane.passed(input);
+            return;
+        }
+        if let Input::Fact(Fact::Timer { room, key, due, .. }) = &**input
             && !lane.common.space.is_timer_due(&room.id, key, *due)
         {
             // Cancelled, or set anew, since it was due.
-            lane.state.lock().queue.passed(&room.id);
-            return Some(self);
+            lane.passed(input);
+            return;
         }
-        let run = self.run(Arc::clone(&input));
-        let (turn, reply) = match lane.bounded(&input, run).await {
-            Ok((turn, result)) => turn.settle(&input, result).await,
-            Err(failure) => (None, Err(failure)),
+        let result = self.run_in_time(input, tries > 0).await;
+        let Some(telling) = lane.state.lock().telling.take() else {
+            // It has been written down as lost: so it has not happened.
+            self.forget();
+            return;
         };
-        match reply {
+        let told = match result {
             // Nobody waits for it to be on the disk.
-            Ok(_) => lane.state.lock().queue.passed(room_of(&telling)),
+            Ok(output) => self.settle(input, Some(output)).await,
+            Err(failure) => Err(failure),
+        };
+        match told {
+            Ok(_) => lane.passed(input),
             Err(failure) => lane.failed(telling, &failure),
         }
-        turn
     }
+}
+
+/// What a turn has to do.
+enum Next {
+    Nothing,
+    /// There is no instance.
+    Restart,
+    /// A fact, and how often it has failed.
+    Fact(Arc<Input>, u32),
+    Question(Arc<Input>, Claim, oneshot::Sender<Reply>),
 }
 
 impl Drop for Turn {

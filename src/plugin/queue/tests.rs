@@ -161,3 +161,45 @@ fn parked_facts_count_towards_the_limit_and_are_not_lost_at_the_end() {
     let users: Vec<_> = facts.iter().filter_map(|fact| fact.input.user()).collect();
     assert!(users.is_sorted());
 }
+
+#[test]
+fn a_fact_that_takes_the_last_place_does_not_overtake_its_parked_room() {
+    let mut queue = Queue::default();
+    queue.park(Telling::new(&left_in("a", 0)));
+    for at in 1..limits::QUEUE as u64 {
+        queue.tell(&Arc::new(Input::Fact(Fact::SpeakerChanged {
+            room: RoomView {
+                id: RoomId::new("b").unwrap(),
+                participants: 1,
+            },
+            speakers: Vec::new(),
+            at: UnixMs(at),
+        })));
+    }
+    assert_eq!(queue.tell(&left_in("a", 1)), Pushed::Forgot);
+    assert_eq!(queue.len(), limits::QUEUE);
+    queue.release(&RoomId::new("a").unwrap());
+    for user in [0, 1] {
+        assert_eq!(next(&mut queue), Some(("a".to_owned(), user)));
+    }
+}
+
+#[test]
+fn timers_leave_place_for_other_facts_and_for_questions() {
+    let timer = Arc::new(Input::Fact(Fact::Timer {
+        room: RoomView {
+            id: RoomId::new("a").unwrap(),
+            participants: 0,
+        },
+        key: "t".to_owned(),
+        due: UnixMs(1),
+        at: UnixMs(1),
+    }));
+    let mut queue = Queue::default();
+    for _ in 0..limits::QUEUED_TIMERS {
+        assert_eq!(queue.tell(&timer), Pushed::Whole);
+    }
+    assert_eq!(queue.tell(&timer), Pushed::Refused);
+    assert_eq!(queue.tell(&left()), Pushed::Whole);
+    assert!(queue.ask(&left()).is_some());
+}

@@ -365,3 +365,13 @@ proptest! {
         prop_assert!(authenticator().verify(&token).is_err());
     }
 }
+
+#[test]
+fn a_token_stands_behind_its_scheme() {
+    assert_eq!(bearer("Bearer a.b.c"), Some("a.b.c"));
+    assert_eq!(bearer("bearer  a.b.c"), Some("a.b.c"));
+    assert_eq!(bearer("Bearer "), Some(""));
+    for other in ["", "a.b.c", "Basic a.b.c", "Bearer"] {
+        assert_eq!(bearer(other), None, "{other}");
+    }
+}

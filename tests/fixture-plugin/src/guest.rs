@@ -28,6 +28,8 @@ const HISTORY: usize = 1_000;
 struct Settings {
     hooks: BTreeMap<Hook, Behaviour>,
     when: String,
+    publish: bool,
+    commands: Option<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -74,7 +76,13 @@ fn call(hook: Hook, room: &Room, entry: Option<String>) -> Effect {
     let behaviour = FIXTURE.with_borrow_mut(|fixture| {
         fixture.calls += 1;
         if let Some(entry) = entry {
-            fixture.record(room, format!("{} {entry}", hook.name()));
+            let entry = format!("{} {entry}", hook.name());
+            if fixture.settings.publish {
+                let payload = serde_json::Value::from(&*entry).to_string();
+                // A test that needs it misses it.
+                drop(imported::events::publish("fixture.told", &payload));
+            }
+            fixture.record(room, entry);
         }
         fixture.behaviour(hook, room)
     });
@@ -102,11 +110,12 @@ impl exported::lifecycle::Guest for Component {
         let settings: Settings = serde_json::from_str(&imported::settings::get())
             .map_err(|error| format!("settings: {error}"))?;
         let behaviour = settings.hooks.get(&Hook::Init).copied();
+        let commands = settings.commands.clone();
         FIXTURE.with_borrow_mut(|fixture| fixture.settings = settings);
         match misbehave::run(Hook::Init, behaviour.unwrap_or(Behaviour::Allow)).refusal {
             Some(refusal) => Err(refusal.message),
             None => Ok(exported::lifecycle::Registration {
-                commands: commands::names(),
+                commands: commands.unwrap_or_else(commands::names),
             }),
         }
     }

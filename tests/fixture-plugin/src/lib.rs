@@ -5,13 +5,18 @@
 //! ```json
 //! {
 //!   "hooks": { "before-produce": "loop", "init": "allow" },
-//!   "when": "bad-"
+//!   "when": "bad-",
+//!   "publish": true,
+//!   "commands": ["fixture:run"]
 //! }
 //! ```
 //!
 //! `hooks` maps a [`Hook`] to a [`Behaviour`]; a hook that is not named allows. `when` limits
 //! all of it, except `init`, to rooms whose id starts with the given text. The command
-//! `fixture:behave` does the same for one hook until the instance is replaced.
+//! `fixture:behave` does the same for one hook until the instance is replaced. With `publish`
+//! every entry of a room's history is also published as `fixture.told`, so that it outlives
+//! instances, and counts only if its call does. `commands` are those that it registers;
+//! where it is missing, all.
 //!
 //! Commands, each with `roomId`, for looking at what the guest has seen and for making it
 //! use the server:
@@ -34,7 +39,7 @@
 //! | `fixture:kv-delete` | `{key}` | |
 //! | `fixture:kv-list` | `{prefix, after?, limit}` | `{keys}` |
 //! | `fixture:kv-set-then-trap` | `{key, value}` | none: it traps |
-//! | `fixture:timer-set` | `{key, afterMs, everyMs?}` | |
+//! | `fixture:timer-set` | `{key, afterMs, everyMs?, number?}`: with a number, so many timers `key/0`, `key/1`, … | |
 //! | `fixture:timer-cancel` | `{key}` | |
 //! | `fixture:publish` | `{topic, payload}`, the payload being text | |
 //! | `fixture:log` | `{level, message}` | |
@@ -128,6 +133,8 @@ listed! {
         Loop = "loop",
         /// Executes an unreachable instruction.
         Trap = "trap",
+        /// Adds 1 to the key `called/<hook>`, and then traps unless there is the key `well`.
+        Unwell = "unwell",
         /// Panics with the message `the fixture panics`.
         Panic = "panic",
         /// Calls itself without end.
@@ -146,6 +153,10 @@ listed! {
         FloodPublish = "flood-publish",
         /// Increments a million counters of different names.
         FloodMetrics = "flood-metrics",
+        /// Logs 1024 lines of a megabyte each.
+        LogGigabyte = "log-gigabyte",
+        /// Reads and writes ten million times, whatever the answer is.
+        FloodKvCalls = "flood-kv-calls",
         /// Logs one line of two megabytes.
         HugeLog = "huge-log",
         /// Refuses with a code, a message and details of a megabyte each.

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 use voice_room::{
-    config::OnFailure,
-    model::{Hook, Refusal, UserId},
-    plugin::{Action, Fact, PLUGIN_FAILED, SpeakerView, Target},
+    model::{Refusal, UserId},
+    plugin::{Action, Fact, SpeakerView, Target},
 };
 
 use super::rig::{self, Rig, bad, fixture, standard};
@@ -254,39 +253,6 @@ async fn a_refusal_has_its_actions_carried_out_too() {
     let no = json!({ "code": "NO", "message": "No", "actions": [{ "mute": { "user": 4 } }] });
     assert!(rig.command("a", "fixture:refuse", no).await.is_err());
     assert_eq!(rig.take_actions(), [Action::Mute(Target::User(UserId(4)))]);
-}
-
-#[tokio::test]
-async fn a_failed_hook_is_answered_by_its_policy() {
-    let policies = [
-        (OnFailure::Deny, OnFailure::Allow),
-        (OnFailure::Allow, OnFailure::Deny),
-    ];
-    for (before_join, before_produce) in policies {
-        let hooks = json!({ "before-join": "trap", "before-produce": "trap" });
-        let mut plugin = fixture(&json!({ "hooks": hooks }));
-        plugin.hooks = plugin
-            .hooks
-            .on_failure(Hook::BeforeJoin, before_join)
-            .on_failure(Hook::BeforeProduce, before_produce);
-        let rig = Rig::new(&[plugin]).await;
-        let verdict = rig.host.before_join(rig::join("a", 1)).await;
-        assert_policy(before_join, verdict);
-        let verdict = rig.host.before_produce(rig::produce("a", 1)).await;
-        assert_policy(before_produce, verdict.map(drop));
-    }
-}
-
-fn assert_policy(policy: OnFailure, verdict: Result<(), Refusal>) {
-    match policy {
-        OnFailure::Allow => assert_eq!(verdict, Ok(())),
-        _ => {
-            let refusal = verdict.unwrap_err();
-            assert_eq!(refusal.code, PLUGIN_FAILED);
-            assert_eq!(refusal.plugin.as_deref(), Some("fixture"));
-            assert!(refusal.message.contains("fixture"), "{}", refusal.message);
-        }
-    }
 }
 
 #[tokio::test]

@@ -10,26 +10,11 @@ use serde_json::json;
 use tempfile::TempDir;
 use voice_room::config::{HookPolicies, PluginConfig};
 
-use super::rig::{self, Rig, component, fixture, standard};
-
-const FIXTURE: &str = "plugins-test/fixture-plugin.wasm";
+use super::rig::{self, Rig, fixture, standard};
 
 /// The fixture's component with a text in it replaced by one of the same length.
 fn patched(dir: &TempDir, from: &str, to: &str) -> PathBuf {
-    assert_eq!(from.len(), to.len(), "lengths are part of the format");
-    let mut bytes = std::fs::read(component(FIXTURE)).unwrap();
-    let places: Vec<usize> = bytes
-        .windows(from.len())
-        .enumerate()
-        .filter_map(|(place, window)| (window == from.as_bytes()).then_some(place))
-        .collect();
-    assert!(!places.is_empty(), "`{from}` is in the component");
-    for place in places {
-        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
-    }
-    let path = dir.path().join("patched.wasm");
-    std::fs::write(&path, bytes).unwrap();
-    path
+    rig::patched(dir, "plugins-test/fixture-plugin.wasm", from, to)
 }
 
 async fn problem(plugin: PluginConfig) -> String {
@@ -95,6 +80,14 @@ async fn a_component_that_is_too_large() {
     })
     .await;
     assert!(problem.starts_with("is larger than"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_component_that_takes_hours_to_compile() {
+    let body = "(block (br_if 0 (local.get 0)))".repeat(200_000);
+    let text = format!("(component (core module (func (local i32) {body})))");
+    let problem = problem_of_file(&wat::parse_str(text).unwrap()).await;
+    assert!(problem.starts_with("has a function of"), "{problem}");
 }
 
 #[tokio::test]

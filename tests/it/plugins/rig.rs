@@ -13,11 +13,13 @@ use voice_room::{
     config::PluginConfig,
     model::{Codec, ParticipantId, ProducerId, Refusal, RoomId, Source, UnixMs, User, UserId},
     plugin::{
-        Action, CommandCall, Fact, JoinCall, LoadError, ParticipantView, PluginHost, ProduceCall,
-        ProducerView, RoomView,
+        Action, CommandCall, Fact, JoinCall, Line, LoadError, ParticipantView, PluginHost,
+        ProduceCall, ProducerView, RoomView,
     },
     store::Store,
 };
+
+use super::watch;
 
 /// One generous limit for everything that is awaited.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -60,6 +62,24 @@ pub(super) fn standard(name: &str, settings: Value) -> PluginConfig {
     }
 }
 
+/// A component with a text in it replaced by one of the same length.
+pub(super) fn patched(dir: &TempDir, of: &str, from: &str, to: &str) -> PathBuf {
+    assert_eq!(from.len(), to.len(), "lengths are part of the format");
+    let mut bytes = std::fs::read(component(of)).unwrap();
+    let places: Vec<usize> = bytes
+        .windows(from.len())
+        .enumerate()
+        .filter_map(|(place, window)| (window == from.as_bytes()).then_some(place))
+        .collect();
+    assert!(!places.is_empty(), "`{from}` is in the component");
+    for place in places {
+        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+    }
+    let path = dir.path().join("patched.wasm");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 pub(super) type Carried = Arc<Mutex<Vec<(String, String, Action)>>>;
 
 /// A host on a data directory of its own, which remembers all actions.
@@ -83,6 +103,7 @@ impl Rig {
 
     pub(super) async fn load_in(dir: TempDir, plugins: &[PluginConfig]) -> Result<Self, LoadError> {
         keep_compiled_code(&dir);
+        watch::count();
         let store = Store::open(dir.path()).unwrap();
         let host = PluginHost::load(plugins, &store).await?;
         let carried = Carried::default();
@@ -144,6 +165,16 @@ impl Rig {
         serde_json::from_value(data["history"].clone()).unwrap()
     }
 
+    /// What has been recorded.
+    pub(super) async fn recorded(&self) -> Vec<Line> {
+        self.host.shutdown(LIMIT).await;
+        let file = self.dir.path().join("recordings/calls.jsonl");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}")))
+            .collect()
+    }
+
     /// The lines of published events.
     pub(super) async fn published(&self) -> Vec<Value> {
         self.store.flush(LIMIT).await.unwrap();
@@ -165,9 +196,17 @@ impl Rig {
 
 /// Compiling the same component for every test would take most of their time.
 fn keep_compiled_code(dir: &TempDir) {
+    drop(std::os::unix::fs::symlink(
+        compiled(),
+        dir.path().join("cache"),
+    ));
+}
+
+/// Where compiled code is kept from test to test.
+pub(super) fn compiled() -> PathBuf {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins-test/cache");
     std::fs::create_dir_all(&shared).unwrap();
-    drop(std::os::unix::fs::symlink(shared, dir.path().join("cache")));
+    shared
 }
 
 pub(super) fn room(id: &str) -> RoomView {

@@ -225,8 +225,15 @@ fn timer_command(call: &Call) -> Response {
                 key,
                 after_ms,
                 every_ms,
+                number,
             } = payload(call)?;
-            timers::set(&key, after_ms, every_ms).map_err(|error| timer_error(&error))?;
+            let keys: Vec<String> = match number {
+                Some(number) => (0..number).map(|n| format!("{key}/{n}")).collect(),
+                None => vec![key],
+            };
+            for key in keys {
+                timers::set(&key, after_ms, every_ms).map_err(|error| timer_error(&error))?;
+            }
             Ok(Effect::default())
         }
         "fixture:timer-cancel" => {
@@ -327,6 +334,7 @@ struct SetTimer {
     key: String,
     after_ms: u64,
     every_ms: Option<u64>,
+    number: Option<u32>,
 }
 
 #[derive(Deserialize)]

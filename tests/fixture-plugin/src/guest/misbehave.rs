@@ -28,6 +28,7 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
             black_box(());
         },
         Behaviour::Trap => std::process::abort(),
+        Behaviour::Unwell => unwell(hook),
         Behaviour::Panic => panics(),
         Behaviour::StackOverflow => {
             black_box(descend(0));
@@ -63,6 +64,8 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
         | Behaviour::FloodKvReads
         | Behaviour::FloodPublish
         | Behaviour::FloodMetrics
+        | Behaviour::FloodKvCalls
+        | Behaviour::LogGigabyte
         | Behaviour::HugeLog
         | Behaviour::HugeKv
         | Behaviour::HugePublish
@@ -137,6 +140,18 @@ fn strain_imports(behaviour: Behaviour) {
                 drop(black_box(key_value::get("flood")));
             }
         }
+        Behaviour::FloodKvCalls => {
+            for n in 0..5 * MILLION {
+                drop(black_box(key_value::get("flood")));
+                drop(black_box(key_value::set("flood", &n.to_le_bytes())));
+            }
+        }
+        Behaviour::LogGigabyte => {
+            let line = huge(MEGABYTE);
+            for _ in 0..1024 {
+                log::write(log::Level::Info, &line);
+            }
+        }
         Behaviour::FloodPublish => {
             for _ in 0..MILLION {
                 drop(black_box(events::publish("fixture.flood", "{}")));
@@ -176,6 +191,17 @@ fn strain_imports(behaviour: Behaviour) {
             drop(black_box(events::publish("fixture.huge", &payload)));
         }
     }
+}
+
+fn unwell(hook: Hook) -> Effect {
+    drop(black_box(key_value::increment(
+        &format!("called/{}", hook.name()),
+        1,
+    )));
+    if !matches!(key_value::get("well"), Ok(Some(_))) {
+        std::process::abort();
+    }
+    Effect::default()
 }
 
 #[allow(clippy::panic, reason = "this is what it is told to do")]

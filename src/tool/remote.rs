@@ -1,0 +1,405 @@
+//! `plugin list` and `plugin reload`: a running server's plugins, through its admin face.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, StatusCode, Url, redirect};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Report;
+use crate::cli::{ReloadOptions, RemoteOptions};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A server may have to compile a component of many megabytes.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Why the server did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// `--url` is not usable.
+    #[error("--url {url}: {problem}")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nobody answers there.
+    #[error("no server answers at {url}: {why}. Is it running, and is --url right?")]
+    Unreachable {
+        /// The server.
+        url: Url,
+        /// In the words of the operating system.
+        why: String,
+    },
+    /// It took too long.
+    #[error("the server at {0} has not answered in time")]
+    Late(Url),
+    /// It wants to know who asks.
+    #[error(
+        "the server at {0} wants a token, or another one: give --token or VOICE_ROOM_ADMIN_TOKEN"
+    )]
+    Unauthorized(Url),
+    /// The token's user may not.
+    #[error("the token is not of a user with the role `admin`")]
+    Forbidden,
+    /// It is no voice-room server, or one without an admin face.
+    #[error(
+        "the server at {url} answers with {status}, and not as a voice-room server of this version does"
+    )]
+    Stranger {
+        /// The server.
+        url: Url,
+        /// Of its answer.
+        status: StatusCode,
+    },
+    /// It says no.
+    #[error("the server says: {0}")]
+    Refused(Problem),
+    /// The client cannot be set up.
+    #[error("no connection can be made on this machine: {0}")]
+    Client(String),
+}
+
+/// How the server's face tells that something did not work.
+#[derive(Debug, Deserialize)]
+pub struct Problem {
+    /// A sentence.
+    pub error: String,
+    /// For programs.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// More of it.
+    #[serde(default)]
+    pub details: Option<Value>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.error)?;
+        if let Some(code) = &self.code {
+            write!(f, " ({code})")?;
+        }
+        match &self.details {
+            Some(Value::String(details)) => write!(f, ": {details}"),
+            Some(details) => write!(f, ": {details}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A plugin that runs, as far as it is shown here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Running {
+    name: String,
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    component: String,
+    #[serde(default)]
+    contract: String,
+    #[serde(default)]
+    isolation: String,
+    #[serde(default)]
+    instances: u64,
+    #[serde(default)]
+    breaker: Value,
+    #[serde(default)]
+    hooks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    plugins: Vec<Running>,
+}
+
+/// What a reload came to.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reloaded {
+    name: String,
+    #[serde(default)]
+    component: String,
+    #[serde(default)]
+    previous: Option<String>,
+    #[serde(default)]
+    took_ms: Option<f64>,
+    /// In the answer about all: why this one goes on as it was.
+    #[serde(flatten)]
+    problem: Option<Problem>,
+}
+
+/// The answer about one, or about all.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reloads {
+    All { plugins: Vec<Reloaded> },
+    One(Reloaded),
+}
+
+/// Shows the plugins of a server.
+///
+/// # Errors
+///
+/// If the server cannot be reached or does not tell.
+pub(super) async fn list(options: &RemoteOptions) -> Result<Report, RemoteError> {
+    let server = Server::new(options)?;
+    let body = server.ask(Method::GET, "admin/plugins").await?;
+    let listing: Listing = server.understood(&body)?;
+    Ok(Report::fine(if options.json {
+        super::json(&body)
+    } else {
+        table(&listing.plugins)
+    }))
+}
+
+/// Has a server load one plugin or all of them anew.
+///
+/// # Errors
+///
+/// If the server cannot be reached, or says that it cannot load it.
+pub(super) async fn reload(options: &ReloadOptions) -> Result<Report, RemoteError> {
+    let server = Server::new(&options.remote)?;
+    let path = match &options.name {
+        // A plugin's name has no character that would need a disguise.
+        Some(name) => format!("admin/plugins/{name}/reload"),
+        None => "admin/plugins/reload".to_owned(),
+    };
+    let body = server.ask(Method::POST, &path).await?;
+    let reloads = match server.understood(&body)? {
+        Reloads::All { plugins } => plugins,
+        Reloads::One(one) => vec![one],
+    };
+    Ok(Report {
+        fine: reloads.iter().all(|one| one.problem.is_none()),
+        text: if options.remote.json {
+            super::json(&body)
+        } else {
+            reloads.iter().map(Reloaded::for_people).collect()
+        },
+    })
+}
+
+struct Server<'a> {
+    url: Url,
+    token: Option<&'a str>,
+    client: Client,
+}
+
+impl<'a> Server<'a> {
+    fn new(options: &'a RemoteOptions) -> Result<Self, RemoteError> {
+        let problem = |problem: String| RemoteError::Url {
+            url: options.url.clone(),
+            problem,
+        };
+        let mut url: Url = options
+            .url
+            .parse()
+            .map_err(|error| problem(format!("{error}")))?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        // The process has no other provider of cryptography; setting it twice is no matter.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut client = Client::builder()
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(ANSWER_LIMIT)
+            // A token goes where it was meant to go.
+            .redirect(redirect::Policy::none());
+        if is_local(&url) {
+            client = client.no_proxy();
+        }
+        let client = client
+            .build()
+            .map_err(|error| RemoteError::Client(innermost(&error)))?;
+        let token = options.token.as_deref().filter(|token| !token.is_empty());
+        Ok(Self { url, token, client })
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Value, RemoteError> {
+        let url = self.url.join(path).map_err(|error| RemoteError::Url {
+            url: self.url.to_string(),
+            problem: error.to_string(),
+        })?;
+        let mut request = self.client.request(method, url);
+        if let Some(token) = self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|error| self.lost(&error))?;
+        let status = answer.status();
+        let stranger = || RemoteError::Stranger {
+            url: self.url.clone(),
+            status,
+        };
+        match status {
+            StatusCode::UNAUTHORIZED => return Err(RemoteError::Unauthorized(self.url.clone())),
+            StatusCode::FORBIDDEN => return Err(RemoteError::Forbidden),
+            _ => {}
+        }
+        let bytes = answer.bytes().await.map_err(|error| self.lost(&error))?;
+        let body: Value = serde_json::from_slice(&bytes).map_err(|_| stranger())?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        match serde_json::from_value(body) {
+            Ok(problem) => Err(RemoteError::Refused(problem)),
+            Err(_) => Err(stranger()),
+        }
+    }
+
+    fn understood<T: for<'de> Deserialize<'de>>(&self, body: &Value) -> Result<T, RemoteError> {
+        T::deserialize(body).map_err(|_| RemoteError::Stranger {
+            url: self.url.clone(),
+            status: StatusCode::OK,
+        })
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> RemoteError {
+        let url = self.url.clone();
+        if error.is_timeout() && !error.is_connect() {
+            return RemoteError::Late(url);
+        }
+        let why = innermost(error);
+        RemoteError::Unreachable { url, why }
+    }
+}
+
+fn is_local(url: &Url) -> bool {
+    matches!(url.host_str(), Some("localhost" | "[::1]"))
+        || url.host_str().is_some_and(|host| host.starts_with("127."))
+}
+
+/// What the libraries' sentences are wrapped around.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn table(plugins: &[Running]) -> String {
+    if plugins.is_empty() {
+        return "The server has no plugins.\n".to_owned();
+    }
+    let head = [
+        "NAME",
+        "COMPONENT",
+        "CONTRACT",
+        "INSTANCES",
+        "BREAKER",
+        "HOOKS",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(plugins.iter().map(Running::row));
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+impl Running {
+    fn row(&self) -> Vec<String> {
+        let name = match &self.version {
+            Some(version) => format!("{} {version}", self.name),
+            None => self.name.clone(),
+        };
+        let breaker = match &self.breaker {
+            Value::String(state) => state.clone(),
+            Value::Null => "-".to_owned(),
+            Value::Object(fields) => match fields.get("state").and_then(Value::as_str) {
+                Some(state) => state.to_owned(),
+                None => self.breaker.to_string(),
+            },
+            other => other.to_string(),
+        };
+        vec![
+            name,
+            short(&self.component),
+            self.contract.clone(),
+            format!("{} {}", self.instances, self.isolation),
+            breaker,
+            self.hooks.join(" "),
+        ]
+    }
+}
+
+impl Reloaded {
+    fn for_people(&self) -> String {
+        if let Some(problem) = &self.problem {
+            return format!("{}: goes on as it was: {problem}\n", self.name);
+        }
+        let component = short(&self.component);
+        let change = match &self.previous {
+            Some(previous) if *previous == self.component => format!("{component}, as before"),
+            Some(previous) => format!("{component}, before {}", short(previous)),
+            None => component,
+        };
+        let took = self
+            .took_ms
+            .map_or(String::new(), |ms| format!(" in {ms} ms"));
+        format!("{}: loaded{took}: {change}\n", self.name)
+    }
+}
+
+/// Enough of a hash to tell two versions apart.
+fn short(component: &str) -> String {
+    component.chars().take("sha256:".len() + 12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn plugins_are_shown_in_aligned_columns() {
+        let listing: Listing = serde_json::from_value(json!({ "plugins": [
+            { "name": "seats", "component": "sha256:0123456789abcdef", "contract": "0.2.0",
+              "isolation": "live", "instances": 4, "breaker": "closed",
+              "hooks": ["init", "on-join"], "loadedAt": 5 },
+            { "name": "moderation", "component": "sha256:fedcba9876543210",
+              "contract": "0.1.0", "isolation": "fresh", "instances": 16,
+              "breaker": { "state": "open" }, "hooks": [] },
+        ] }))
+        .unwrap();
+        let text = table(&listing.plugins);
+        assert_eq!(
+            text,
+            "NAME        COMPONENT            CONTRACT  INSTANCES  BREAKER  HOOKS\n\
+             seats       sha256:0123456789ab  0.2.0     4 live     closed   init on-join\n\
+             moderation  sha256:fedcba987654  0.1.0     16 fresh   open\n"
+        );
+        assert_eq!(table(&[]), "The server has no plugins.\n");
+    }
+
+    #[test]
+    fn a_reload_says_what_runs_now() {
+        let told = |value: Value| match serde_json::from_value(value).unwrap() {
+            Reloads::All { plugins } => plugins.iter().map(Reloaded::for_people).collect(),
+            Reloads::One(one) => one.for_people(),
+        };
+        let one = json!({ "name": "seats", "component": "sha256:b", "previous": "sha256:a", "tookMs": 12 });
+        assert_eq!(
+            told(one.clone()),
+            "seats: loaded in 12 ms: sha256:b, before sha256:a\n"
+        );
+        let failed = json!({ "name": "doors", "error": "It does not start", "code": "UNUSABLE" });
+        let all: String = told(json!({ "plugins": [one, failed] }));
+        assert!(
+            all.ends_with("doors: goes on as it was: It does not start (UNUSABLE)\n"),
+            "{all}"
+        );
+    }
+}
