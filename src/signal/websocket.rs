@@ -110,9 +110,9 @@ async fn enter(faces: SharedFaces, mut line: Line, identity: Identity, room: Opt
                 _ => Close::Forbidden,
             };
             let error = wire::error(denial, None);
-            let reason = error["data"].as_str().unwrap_or_default().to_owned();
             if line.send(&error).await {
-                line.close(why, &reason).await;
+                let reason = error.get("data").and_then(Value::as_str);
+                line.close(why, reason.unwrap_or_default()).await;
             }
         }
     }

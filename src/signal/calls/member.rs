@@ -277,5 +277,9 @@ impl<F: FnOnce() + Send> Present<F> {
 
 /// An event of the call as the sockets hear it.
 fn told(kind: &str, payload: Value) -> Value {
-    json!({ "type": kind, "payload": payload })
+    let fields = [("type", json!(kind)), ("payload", payload)];
+    fields
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }

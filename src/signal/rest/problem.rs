@@ -46,7 +46,7 @@ pub(super) struct ProblemBody {
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    body: ProblemBody,
+    body: Box<ProblemBody>,
 }
 
 /// Every status of a problem, and what it says.
@@ -104,13 +104,13 @@ impl Problem {
     fn new(status: StatusCode, code: &str, message: &str) -> Self {
         Self {
             status,
-            body: ProblemBody {
+            body: Box::new(ProblemBody {
                 error: code.to_owned(),
                 message: message.to_owned(),
                 details: None,
                 plugin: None,
                 decision_id: None,
-            },
+            }),
         }
     }
 
@@ -124,13 +124,13 @@ impl Problem {
         } = refusal;
         Self {
             status,
-            body: ProblemBody {
+            body: Box::new(ProblemBody {
                 error: code,
                 message,
                 details,
                 plugin: plugin.as_deref().map(str::to_owned),
                 decision_id: decision.map(|id| id.to_string()),
-            },
+            }),
         }
     }
 
@@ -207,7 +207,7 @@ fn of_reason(reason: &Reason) -> (StatusCode, Option<&'static str>) {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body)).into_response();
+        let mut response = (self.status, Json(*self.body)).into_response();
         let extra = match self.status {
             StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "1")),
