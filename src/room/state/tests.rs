@@ -469,7 +469,8 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
     let out = room.on_first_rtp(prod(100), UnixMs(2_000));
-    assert_eq!(told(&out).len(), 1);
+    let first = |event: &Event| matches!(event, Event::FirstRtp { .. });
+    assert_eq!(told(&out).iter().filter(|(_, one)| first(one)).count(), 1);
     assert!(room.on_first_rtp(prod(100), UnixMs(3_000)).is_empty());
     let out = room
         .commit_close_producer(pid(1), prod(100), UnixMs(4_000))
