@@ -6,6 +6,7 @@
 
 mod active;
 mod apply;
+mod call;
 mod event;
 mod reason;
 mod registry;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use active::Pin;
+pub use call::CallProgress;
 pub use event::{Audience, CloseReason, Departure, Event, Inbox, Outbox, RoomEnd};
 use parking_lot::Mutex;
 pub use reason::Reason;
@@ -27,7 +29,7 @@ use registry::Registry;
 pub use registry::{Rooms, WeakRooms};
 pub use requests::{Consumed, Flow, Joined, Membership};
 use serde_json::Value;
-pub use state::{Direction, Snapshot, SnapshotProducer};
+pub use state::{Direction, Released, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;
@@ -44,7 +46,10 @@ use crate::{
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The answer is no: by the room's rules or a plugin's.
+    /// The answer is no, by the room's rules.
+    #[error("refused: {}", .0.message())]
+    Room(Reason),
+    /// The answer is no: by a plugin, or because the request cannot be understood.
     #[error("refused: {}", .0.message)]
     Refused(Refusal),
     /// The server failed.
@@ -60,7 +65,7 @@ impl From<Refusal> for Failure {
 
 impl From<Reason> for Failure {
     fn from(reason: Reason) -> Self {
-        Self::Refused(reason.into())
+        Self::Room(reason)
     }
 }
 
@@ -139,6 +144,7 @@ impl Room {
             active_speakers: config.max_active_speakers,
             active_hold_ms: millis(config.active_speaker_hold),
             active_grace_ms: millis(config.speaker_interval) * 2 + 100,
+            connected_when: config.call_connected_when,
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
         let levels = media.levels();

@@ -18,7 +18,7 @@ use crate::{
     reload,
     room::{RoomEnd, Rooms},
     signal::{
-        Faces,
+        Faces, SharedFaces,
         auth::{AuthConfigError, Authenticator},
         http::{self, HttpState},
         socketio,
@@ -102,15 +102,10 @@ pub async fn run(
     let limit = config.server.shutdown_limit;
     let cors = cors(&config.server.allowed_origins);
     let ice_servers = serde_json::to_value(&config.media.ice_servers).unwrap_or_default();
-    let faces = Arc::new(Faces {
-        config,
-        auth,
-        rooms: rooms.clone(),
-        ice_servers,
-    });
+    let faces = Arc::new(Faces::new(config, auth, rooms.clone(), ice_servers));
     let (socketio, io) = socketio::layer(&faces);
     let state = HttpState {
-        faces,
+        faces: Arc::clone(&faces),
         media: media.clone(),
         plugins: plugins.clone(),
         metrics: Arc::new(metrics),
@@ -150,6 +145,7 @@ pub async fn run(
             plugins,
             store,
             media,
+            faces,
             io,
             stop,
         },
@@ -168,6 +164,7 @@ struct Parts {
     plugins: PluginHost,
     store: Store,
     media: Media,
+    faces: SharedFaces,
     io: socketioxide::SocketIo,
     stop: tokio::sync::oneshot::Sender<()>,
 }
@@ -179,6 +176,7 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
         plugins,
         store,
         media,
+        faces,
         io,
         stop,
     } = parts;
@@ -187,6 +185,8 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
     rooms.end_all(RoomEnd::Shutdown);
     // A moment for the last events to leave the queues.
     tokio::time::sleep(FAREWELL.min(limit / 4)).await;
+    faces.stop();
+    drop(faces);
     if tokio::time::timeout(limit / 8, io.close()).await.is_err() {
         warn!("some clients do not take their end: left to themselves");
     }

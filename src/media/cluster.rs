@@ -22,7 +22,7 @@ use mediasoup::{
     types::rtp_parameters::RtpCodecCapabilityFinalized,
 };
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tracing::{debug, info, warn};
 
@@ -87,7 +87,7 @@ impl Cluster {
         let limit = config.request_timeout;
         let source = Router::open(media.berth(None)?, config).await?;
         let (observer, levels) = observe(&source, rooms, limit).await?;
-        let capabilities = Arc::new(json!(source.router.rtp_capabilities()));
+        let capabilities = Arc::new(source.rtp_capabilities());
         let placement = Placement::new(source.worker(), rooms.max_consumers_per_router);
         Ok(Self {
             source,
@@ -165,6 +165,23 @@ impl Cluster {
                 result => return result,
             }
         }
+    }
+
+    /// Creates a transport for a participant who sends and receives so many streams
+    /// over it: on the source router, where producers live. Its end is reported to
+    /// `events`.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn create_two_way_transport(
+        self: &Arc<Self>,
+        expected: usize,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Result<Transport, MediaError> {
+        let key = self.placement(|one| one.sit_at(RouterKey::SOURCE, expected));
+        let seat = Seat::new(Arc::downgrade(self), key, RouterKey::SOURCE);
+        self.transport_on(&self.source, Some(Arc::new(seat)), events)
+            .await
     }
 
     fn sit(self: &Arc<Self>, expected: usize) -> Seat {

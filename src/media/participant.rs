@@ -13,7 +13,7 @@ use mediasoup::{
         RtpCapabilities, RtpParameters, Transport as _, WebRtcTransport,
         WebRtcTransportRemoteParameters,
     },
-    types::data_structures::DtlsState,
+    types::data_structures::{DtlsState, IceState},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -105,6 +105,13 @@ impl Transport {
             "iceCandidates": lenient::ice_candidates(self.transport.ice_candidates()),
             "dtlsParameters": self.transport.dtls_parameters(),
         })
+    }
+
+    /// Whether ICE reaches the peer now.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        let state = self.transport.ice_state();
+        matches!(state, IceState::Connected | IceState::Completed)
     }
 
     /// Takes the peer's DTLS parameters; the handshake follows by itself.

@@ -1,6 +1,7 @@
 //! What a participant asks for. Each function checks, acts and commits; the
 //! faces call nothing else.
 
+mod belongings;
 mod produce;
 
 use std::sync::Arc;
@@ -89,12 +90,6 @@ impl Membership {
         self.room.leave(self.id, &Departure::Left);
     }
 
-    pub(super) fn rtp_capabilities(&self) -> Value {
-        self.room
-            .media()
-            .map_or(Value::Null, |media| media.rtp_capabilities().clone())
-    }
-
     fn check<T>(&self, check: impl FnOnce(&mut Core) -> Result<T, Reason>) -> Result<T, Reason> {
         check(&mut self.room.core.lock())
     }
@@ -126,6 +121,7 @@ impl Membership {
         let mut made = match direction {
             Direction::Send => media.create_send_transport(events).await,
             Direction::Receive => media.create_receive_transport(expected, events).await,
+            Direction::Both => media.create_two_way_transport(expected, events).await,
         };
         let committed = self.check(|core| {
             // Its router may have gone before anybody knew of it.

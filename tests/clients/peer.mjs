@@ -129,13 +129,23 @@ export class Peer {
    * Opens the client's transport of this type and brings it up: ICE, then DTLS.
    * Later `produce` or `consume` of the client go over it.
    */
-  static async open(client, type) {
+  static open(client, type) {
+    return Peer.raise(async (dtlsParameters) => {
+      const transport = await client.ask('transport:create', { type });
+      await client.ask('transport:connect', { transportId: transport.id, dtlsParameters });
+      client[type === 'producer' ? 'sending' : 'receiving'] = transport.id;
+      return transport;
+    });
+  }
+
+  /**
+   * Brings a transport up, of whatever face: `exchange` gets this end's DTLS
+   * parameters and answers the server's transport.
+   */
+  static async raise(exchange) {
     const peer = new Peer();
     peer.#certificate = await certificate();
-    const transport = await client.ask('transport:create', { type });
-    const dtlsParameters = { role: 'client', fingerprints: [peer.#certificate.fingerprint] };
-    await client.ask('transport:connect', { transportId: transport.id, dtlsParameters });
-    client[type === 'producer' ? 'sending' : 'receiving'] = transport.id;
+    const transport = await exchange({ role: 'client', fingerprints: [peer.#certificate.fingerprint] });
     await peer.#connect(transport);
     return peer;
   }
@@ -169,7 +179,10 @@ export class Peer {
       's_client', '-dtls1_2', '-connect', `127.0.0.1:${relay.address().port}`, '-cert', cert, '-key', key,
       '-use_srtp', 'SRTP_AES128_CM_SHA1_80', '-keymatexport', 'EXTRACTOR-dtls_srtp', '-keymatexportlen', '60',
     ]);
-    this.#dtls.once('close', () => relay.close());
+    this.#dtls.once('close', () => {
+      handshaker = undefined;
+      relay.close();
+    });
     this.#dtls.stdin.on('error', () => {});
     let output = '';
     const exported = new Promise((done, failed) => {

@@ -38,6 +38,8 @@ async fn a_speaker_is_heard_and_the_first_packet_is_told_once() {
             matches!(told, Some(Event::FirstRtp { producer: of, .. }) if of == producer),
             "{told:?}"
         );
+        let told = guest.next_fact().await;
+        assert!(matches!(told, Some(Event::Connected { .. })), "{told:?}");
     }
     listener
         .until("hearing", |progress| {

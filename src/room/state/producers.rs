@@ -206,7 +206,7 @@ impl RoomState {
         producer.first_rtp_at = Some(at);
         let (owner, user) = (producer.owner, Arc::clone(&producer.user));
         let view = Self::producer_view(id, producer);
-        vec![
+        let mut out = vec![
             Output::Tell(
                 Audience::Room,
                 Event::FirstRtp {
@@ -221,7 +221,10 @@ impl RoomState {
                 producer: view,
                 at,
             }),
-        ]
+        ];
+        self.call.heard(user.id);
+        self.look_at_call(at, &mut out);
+        out
     }
 
     /// Levels were measured, or it is time to look again (`levels` empty).

@@ -6,13 +6,8 @@ use crate::room::active::Pin;
 /// One place for those who are heard; participants 1 and 2 send, 3 wants to hear both.
 fn stage() -> RoomState {
     let limits = Limits {
-        participants: 3,
-        consumers: 2,
-        speakers: 16,
-        speaker_hold_ms: 600,
         active_speakers: 1,
-        active_hold_ms: 10_000,
-        active_grace_ms: 600,
+        ..limits()
     };
     let mut room = RoomState::new(RoomId::new("stage").unwrap(), limits);
     for n in 1..=3 {
@@ -114,13 +109,10 @@ fn a_plugin_s_pin_is_applied_at_once_and_nothing_in_a_room_that_has_ended() {
 #[test]
 fn only_so_many_speakers_are_told_of_but_all_of_them_keep_their_places() {
     let limits = Limits {
-        participants: 3,
-        consumers: 2,
         speakers: 1,
-        speaker_hold_ms: 600,
         active_speakers: 2,
         active_hold_ms: 1_000,
-        active_grace_ms: 600,
+        ..limits()
     };
     let mut room = RoomState::new(RoomId::new("stage").unwrap(), limits);
     for n in 1..=3 {
