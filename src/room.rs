@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-pub use active::Pin;
 pub use call::CallProgress;
 pub use event::{Audience, CloseReason, Departure, Event, Inbox, Outbox, RoomEnd};
 use parking_lot::Mutex;
@@ -72,12 +71,17 @@ impl From<Reason> for Failure {
 /// A media queue as long as this is only full if its room's task has stopped.
 const MEDIA_EVENTS: usize = 8_192;
 
+/// Onsets that may wait.
+const ONSETS: usize = 64;
+
 /// One room: pure state, media handles and event queues behind one short lock.
 pub(crate) struct Room {
     id: RoomId,
     core: Mutex<Core>,
     plugins: PluginHost,
     events: mpsc::Sender<MediaEvent>,
+    /// Who becomes loud, or stays so; what finds no room there is told again soon.
+    onsets: mpsc::Sender<ProducerId>,
     /// Rung when the set of those who are heard changes: its next deadline with it.
     turned: Arc<Notify>,
     registry: Weak<Registry>,
@@ -110,7 +114,7 @@ struct ProducerHandle {
     paused: Option<bool>,
     /// A task is bringing it in line.
     applying: bool,
-    /// Listens for its first words while nobody receives it.
+    /// Listens to its packets while the room is crowded.
     probe: Option<media::Probe>,
     /// A task is making a probe.
     probing: bool,
@@ -120,6 +124,10 @@ struct ProducerHandle {
 struct ConsumerHandle {
     consumer: media::Consumer,
     _counted: Counted,
+    /// A task is bringing it in line.
+    following: bool,
+    /// And is to look once more, since what is wanted may have changed.
+    again: bool,
 }
 
 /// Handles that close when dropped, kept until the lock is released.
@@ -147,6 +155,7 @@ impl Room {
             connected_when: config.call_connected_when,
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
+        let (onsets, heard) = mpsc::channel(ONSETS);
         let levels = media.levels();
         let room = Arc::new(Self {
             core: Mutex::new(Core {
@@ -161,11 +170,17 @@ impl Room {
             id,
             plugins: registry.plugins.clone(),
             events,
+            onsets,
             turned: Arc::default(),
             registry: Arc::downgrade(registry),
         });
         let turned = Arc::clone(&room.turned);
-        tokio::spawn(listen(Arc::downgrade(&room), queue, levels, turned));
+        let reports = Reports {
+            events: queue,
+            levels,
+            onsets: heard,
+        };
+        tokio::spawn(listen(Arc::downgrade(&room), reports, turned));
         room
     }
 
@@ -318,13 +333,20 @@ impl Core {
     }
 }
 
+/// What a room's media reports. What must not be lost has a queue of its own.
+struct Reports {
+    events: mpsc::Receiver<MediaEvent>,
+    levels: watch::Receiver<Vec<media::Level>>,
+    onsets: mpsc::Receiver<ProducerId>,
+}
+
 /// Feeds a room with what its media reports, until the room is gone.
-async fn listen(
-    room: Weak<Room>,
-    mut events: mpsc::Receiver<MediaEvent>,
-    mut levels: watch::Receiver<Vec<media::Level>>,
-    turned: Arc<Notify>,
-) {
+async fn listen(room: Weak<Room>, reports: Reports, turned: Arc<Notify>) {
+    let Reports {
+        mut events,
+        mut levels,
+        mut onsets,
+    } = reports;
     let mut deadline: Option<UnixMs> = None;
     let mut measuring = true;
     loop {
@@ -343,9 +365,6 @@ async fn listen(
                 let (Some(event), Some(room)) = (event, room.upgrade()) else { return };
                 room.change(|core| match event {
                     MediaEvent::FirstRtp { producer, at } => core.state.on_first_rtp(producer, at),
-                    MediaEvent::Onset(producer) => {
-                        core.state.on_onset(producer, UnixMs::now())
-                    }
                     MediaEvent::TransportEnded(transport) => {
                         core.state.on_transport_ended(transport, UnixMs::now())
                     }
@@ -357,6 +376,10 @@ async fn listen(
                 let Some(room) = room.upgrade() else { return };
                 let measured = levels.borrow_and_update().clone();
                 deadline = room.speaking(&measured);
+            }
+            Some(producer) = onsets.recv() => {
+                let Some(room) = room.upgrade() else { return };
+                room.change(|core| core.state.on_onset(producer, UnixMs::now()));
             }
             () = turned.notified() => {
                 let Some(room) = room.upgrade() else { return };

@@ -267,7 +267,7 @@ impl Cluster {
                 return Ok(branch);
             };
             let pipes = missing.iter().map(|one| self.pipe(one, &branch));
-            future::try_join_all(pipes).await?;
+            all_of(pipes).await?;
         }
         Err(MediaError::TimedOut("pipe every producer"))
     }
@@ -306,7 +306,7 @@ impl Cluster {
                 return Ok(());
             };
             let pipes = missing.iter().map(|branch| self.pipe(producer, branch));
-            future::try_join_all(pipes).await?;
+            all_of(pipes).await?;
         }
         Err(MediaError::TimedOut("pipe to every router"))
     }
@@ -367,11 +367,13 @@ impl Cluster {
         !self.members.lock().branches.contains_key(&branch.key)
     }
 
-    /// A worker has died. `true` if it carried a branch: the transports on it are
-    /// of no more use, and the next listener finds another router.
-    pub fn lose_worker(&self, worker: WorkerKey) -> bool {
+    /// A worker has died. If it carried a branch, the transports on that are of no
+    /// more use, and the next listener finds another router.
+    pub fn lose_worker(&self, worker: WorkerKey) {
         let branch = self.members.lock().placement.branch_on(worker);
-        branch.inspect(|key| self.lose(*key)).is_some()
+        if let Some(key) = branch {
+            self.lose(key);
+        }
     }
 
     fn lose(&self, key: RouterKey) {
@@ -425,15 +427,15 @@ impl Cluster {
         })
     }
 
-    /// Listens to a producer's packets: its loud ones are reported to `events` as
-    /// [`MediaEvent::Onset`] until the probe is dropped.
+    /// Listens to a producer's packets until the probe is dropped: while it is loud,
+    /// `onsets` has its id ten times a second, as far as there is room.
     ///
     /// # Errors
     /// If the worker fails the request.
     pub async fn probe(
         &self,
         producer: &Producer,
-        events: mpsc::Sender<MediaEvent>,
+        onsets: mpsc::Sender<ProducerId>,
     ) -> Result<Probe, MediaError> {
         let direct = self
             .direct
@@ -451,10 +453,18 @@ impl Cluster {
             capabilities,
             self.threshold,
             self.limit,
-            events,
+            onsets,
         )
         .await
     }
+}
+
+/// Waits for all, also where one fails: a request that is given up half-way leaves
+/// something on the worker that nobody holds.
+async fn all_of(
+    pipes: impl Iterator<Item = impl Future<Output = Result<(), MediaError>>>,
+) -> Result<(), MediaError> {
+    future::join_all(pipes).await.into_iter().collect()
 }
 
 /// The observer that measures levels, and where its latest report is to be had.

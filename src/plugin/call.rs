@@ -299,6 +299,25 @@ pub enum Action {
         /// Told to the user and to the room.
         reason: String,
     },
+    /// Put a user among those who are heard, or keep them out.
+    PinSpeaker {
+        /// Who.
+        user: UserId,
+        /// Where.
+        pin: Pin,
+    },
+}
+
+/// What a plugin has decided of a user's place among those who are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pin {
+    /// Always heard, as far as the limit allows.
+    In,
+    /// Never heard, however small the room; goes before every other pin.
+    Out,
+    /// As the user speaks.
+    Auto,
 }
 
 /// Whose producers an action is about.

@@ -177,6 +177,7 @@ pub(super) fn import_of(capability: Capability) -> Option<&'static str> {
         | Capability::Mute
         | Capability::Close
         | Capability::Kick
+        | Capability::PinSpeaker
         | Capability::Amend => None,
     }
 }

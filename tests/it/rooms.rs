@@ -144,6 +144,18 @@ async fn a_stream_that_the_router_cannot_take_does_not_end_the_one_that_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_may_follow_its_own_end_at_once() {
+    let house = House::open().await;
+    let ann = house.join("hall", 1).await;
+    let (mut peer, transport) = ann.connect(Direction::Send).await;
+    let track = peer.add_track().await;
+    for _ in 0..20 {
+        let producer = ann.produce(&transport, &track.rtp_parameters).await;
+        ann.membership.close_producer(producer).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn speakers_who_leave_while_levels_are_reported_do_not_stop_the_worker() {
     let house = House::open().await;
     let mut ben = house.join("levels", 2).await;

@@ -23,6 +23,8 @@ const action = ({ tag, val }) => {
     }
     case 'kick':
       return { kick: { userId: Number(val.userId), reason: val.reason } };
+    case 'pin-speaker':
+      return { pinSpeaker: { userId: Number(val.userId), pin: val.pin } };
     default:
       return { [tag]: val.tag === 'user' ? { user: Number(val.val) } : { producer: val.val } };
   }
