@@ -163,6 +163,9 @@ check-rust:
 check-node:
 	@for check in $(NODE_CHECKS); do $(MAKE) "$$check"; done
 
+# The browsers meet other clients.
+check-browser: tests/clients/$(NPM_DONE)
+
 # With the server that the Rust tests have built. A test that hangs fails.
 $(NODE_CHECKS): check-%: tests/%/$(NPM_DONE)
 	@test -x target/debug/voice-room || { echo "tests/$*: target/debug/voice-room is missing" >&2; exit 1; }

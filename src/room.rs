@@ -120,6 +120,12 @@ struct ProducerHandle {
     probing: bool,
 }
 
+impl Drop for ProducerHandle {
+    fn drop(&mut self) {
+        self.producer.ending();
+    }
+}
+
 /// A consumer's media.
 struct ConsumerHandle {
     consumer: media::Consumer,

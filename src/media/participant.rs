@@ -31,7 +31,7 @@ use crate::model::{ConsumerId, TransportId};
 
 /// How long after the end of a producer another one with its SSRC or MID is tried
 /// again, and how often.
-const FREE_LIMIT: Duration = Duration::from_millis(200);
+const FREE_LIMIT: Duration = Duration::from_secs(1);
 const FREE_PAUSE: Duration = Duration::from_millis(2);
 
 /// A WebRTC transport of one participant. Cheap to clone.

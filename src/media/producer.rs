@@ -96,6 +96,12 @@ impl Producer {
         }
     }
 
+    /// Nobody wants it any more: what follows it on the transport may have to wait
+    /// until the last holder has let go.
+    pub fn ending(&self) {
+        *self.inner.ended.lock() = Some(Instant::now());
+    }
+
     /// The id under which a router has this stream.
     pub(super) fn id_on(&self, router: RouterKey) -> Option<mediasoup::producer::ProducerId> {
         if router == RouterKey::SOURCE {

@@ -199,15 +199,17 @@ export class Peer {
   }
 
   #send(datagram) {
-    this.#socket.send(datagram, this.#remote.port, this.#remote.address);
+    // The handshaker may have a last word after the end.
+    this.#socket?.send(datagram, this.#remote.port, this.#remote.address);
   }
 
   /**
    * Speaks: a packet each 20 ms with this level in dBov (0 is the loudest,
-   * -127 silence). Again for the same SSRC changes the level.
+   * -127 silence). Again for the same SSRC changes the level. Says noise, or these
+   * Opus frames over and over.
    */
-  speak(ssrc, level = -20) {
-    const stream = this.#streams.get(ssrc) ?? { sequence: 1, timer: null };
+  speak(ssrc, level = -20, frames = undefined) {
+    const stream = this.#streams.get(ssrc) ?? { sequence: 1, timer: null, frames };
     stream.level = level;
     this.#streams.set(ssrc, stream);
     if (stream.timer) return;
@@ -237,7 +239,8 @@ export class Peer {
     header[16] = 0x10; // extension 1, one byte: ssrc-audio-level
     header[17] = 0x80 | -stream.level;
     stream.sequence += 1;
-    this.#send(this.#srtp.protect(header, randomBytes(60)));
+    const payload = stream.frames?.[stream.sequence % stream.frames.length] ?? randomBytes(60);
+    this.#send(this.#srtp.protect(header, payload));
   }
 
   #arrived(ssrc) {
@@ -273,6 +276,7 @@ export class Peer {
     for (const ssrc of this.#streams.keys()) this.stop(ssrc);
     this.#dtls?.kill('SIGKILL');
     this.#socket?.close();
+    this.#socket = undefined;
     await this.#certificate.remove();
   }
 }
