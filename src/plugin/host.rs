@@ -179,6 +179,8 @@ pub(super) struct Call {
     pub(super) budget: Duration,
     /// What the guest has asked for, where somebody wants to know.
     pub(super) trace: Option<Trace>,
+    /// Whether the guest has used keys, timers or events.
+    pub(super) used_store: bool,
     room: Option<RoomId>,
     lines: u32,
 }
@@ -196,6 +198,7 @@ impl Call {
             spent: Duration::ZERO,
             budget,
             trace: None,
+            used_store: false,
             room,
             lines: 0,
         }

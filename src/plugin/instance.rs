@@ -5,7 +5,7 @@ mod hooks;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -143,6 +143,8 @@ pub(super) struct Template {
     pub(super) conditions: Conditions,
     /// Who watches its calls.
     pub(super) observer: Option<Arc<Observer>>,
+    /// Whether `init` has asked for something that other calls can change, or has changed it.
+    init_uses_store: AtomicBool,
     isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
@@ -170,12 +172,18 @@ impl Template {
             retry_limit: config.retry_limit,
             conditions: Conditions::default(),
             observer: None,
+            init_uses_store: AtomicBool::new(false),
             isolation: config.isolation,
             memory_limit: config.memory_limit,
             engine,
             pre,
             found,
         })
+    }
+
+    /// Whether an instance is the same whenever it is made, so that it can be made ahead.
+    pub(super) fn is_made_ahead(&self) -> bool {
+        !self.init_uses_store.load(Ordering::Relaxed)
     }
 
     /// Whether the component has the hook.
@@ -259,6 +267,9 @@ impl Template {
             }
         };
         log_printed(store);
+        if store.data().call.used_store {
+            self.init_uses_store.store(true, Ordering::Relaxed);
+        }
         store.data_mut().memory.begin();
         let staged = store.data_mut().call.take_staged();
         if self.identity.space.apply(staged).is_err() {

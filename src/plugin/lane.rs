@@ -9,6 +9,7 @@
 //! The lane outlives the versions of its plugin: a swap replaces the instance between two
 //! calls, and what waits does not notice.
 
+mod ahead;
 mod facts;
 mod turn;
 
@@ -20,7 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -41,6 +41,7 @@ use crate::{
     model::{Hook, UnixMs},
     store::{Space, Store},
 };
+use ahead::Ahead;
 use turn::Turn;
 
 /// How long a lane works through its queue before other tasks have a turn.
@@ -73,17 +74,18 @@ pub(super) struct Common {
 /// See the module.
 pub(super) struct Lane {
     common: Arc<Common>,
-    version: ArcSwap<Template>,
     /// Callers may be outside of it.
     runtime: Handle,
     state: Mutex<LaneState>,
-    /// Told whenever nothing waits and nothing runs.
+    /// Told when nothing waits and nothing runs, if somebody awaits it.
     idle: Notify,
     /// Told of another version, and of the end.
     swapped: Notify,
 }
 
 struct LaneState {
+    /// What is called, from the next call on.
+    version: Arc<Template>,
     slot: Slot,
     queue: Queue,
     /// The fact that is being told. Who takes it decides what becomes of it: the turn, that
@@ -91,6 +93,9 @@ struct LaneState {
     telling: Option<Telling>,
     /// An instance of a newer version than the one that runs.
     successor: Option<Held>,
+    ahead: Ahead,
+    /// Whether somebody waits until nothing waits and nothing runs.
+    awaited: bool,
     stopped: bool,
 }
 
@@ -142,15 +147,17 @@ impl Lane {
     /// Must be called within the runtime in which the lane is to work.
     pub(super) fn new(common: Arc<Common>, version: Arc<Template>, held: Held) -> Arc<Self> {
         let state = Mutex::new(LaneState {
+            version,
             slot: Slot::Ready(held),
             queue: Queue::default(),
             telling: None,
             successor: None,
+            ahead: Ahead::default(),
+            awaited: false,
             stopped: false,
         });
         Arc::new(Self {
             common,
-            version: ArcSwap::new(version),
             runtime: Handle::current(),
             state,
             idle: Notify::new(),
@@ -162,7 +169,8 @@ impl Lane {
     /// the new one.
     pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
         let mut state = self.state.lock();
-        self.version.store(version);
+        let old_version = std::mem::replace(&mut state.version, version);
+        let ahead = state.ahead.forget();
         if matches!(state.slot, Slot::Down) && !state.stopped {
             // The turn that waits is about to wake: questions may wait for it.
             state.slot = Slot::Running;
@@ -173,7 +181,7 @@ impl Lane {
         };
         drop(state);
         self.swapped.notify_waiters();
-        drop(old);
+        drop((old, ahead, old_version));
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -233,7 +241,7 @@ impl Lane {
             Some(queued)
         };
         let turn = match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(held) => Some(Turn::new(self, Some(held))),
+            Slot::Ready(held) => Some(Turn::new(self, &state, Some(held))),
             slot => {
                 state.slot = slot;
                 None
@@ -250,7 +258,7 @@ impl Lane {
 
     async fn wait(&self, hook: Hook, claim: Claim, mut reply: oneshot::Receiver<Reply>) -> Reply {
         let lost = || Failure::Trapped("its lane was lost".to_owned());
-        let patience = self.version.load().patience(hook);
+        let patience = self.version().patience(hook);
         match tokio::time::timeout(patience, &mut reply).await {
             Ok(reply) => reply.unwrap_or_else(|_| Err(lost())),
             // Whoever has claimed it is about to send.
@@ -316,8 +324,10 @@ impl Lane {
     fn begin(self: &Arc<Self>) -> Option<Turn> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(held) if !state.queue.is_idle() => Some(Turn::new(self, Some(held))),
-            Slot::Empty => Some(Turn::new(self, None)),
+            Slot::Ready(held) if !state.queue.is_idle() => {
+                Some(Turn::new(self, &state, Some(held)))
+            }
+            Slot::Empty => Some(Turn::new(self, &state, None)),
             slot => {
                 state.slot = slot;
                 None
@@ -338,7 +348,7 @@ impl Lane {
             if let Some(successor) = self.succeed() {
                 return Some(successor);
             }
-            let version = self.version.load_full();
+            let version = self.version();
             match version.hold().await {
                 Ok(held) => {
                     // A newer version may have come meanwhile.
@@ -367,7 +377,7 @@ impl Lane {
             state.slot = Slot::Running;
         }
         let held = state.successor.take()?;
-        Some((self.version.load_full(), held))
+        Some((Arc::clone(&state.version), held))
     }
 
     fn go_down(&self) {
@@ -392,6 +402,7 @@ impl Lane {
                     return;
                 }
                 state.queue.release_all();
+                state.awaited = true;
             }
             self.schedule();
             idle.await;
@@ -405,14 +416,20 @@ impl Lane {
         state.stopped = true;
         let refused = state.queue.refuse_questions(&Failure::Stopped);
         let told = state.telling.take();
+        let ahead = state.ahead.forget();
         let facts = std::mem::take(&mut state.queue).into_facts();
         drop(state);
+        drop(ahead);
         self.swapped.notify_waiters();
         self.unqueue(refused + facts.len());
         for telling in told.iter().chain(&facts) {
             self.lose(&telling.input, telling.tries, &Failure::Stopped);
         }
         facts.len() + usize::from(told.is_some())
+    }
+
+    fn version(&self) -> Arc<Template> {
+        Arc::clone(&self.state.lock().version)
     }
 
     /// Jobs that wait.

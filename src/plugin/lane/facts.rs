@@ -69,7 +69,7 @@ impl Lane {
 
     /// A fact has failed for now, or for good.
     pub(super) fn failed(self: &Arc<Self>, mut telling: Telling, failure: &Failure) {
-        let version = self.version.load();
+        let version = self.version();
         let policy = version.hooks.of(telling.input.hook());
         let now = Instant::now();
         let again = match failure {
@@ -171,7 +171,7 @@ impl Lane {
             self.pass_timer(input);
         }
         common.meters.dropped.increment(1);
-        if self.version.load().hooks.of(hook).on_failure != OnFailure::Retry {
+        if self.version().hooks.of(hook).on_failure != OnFailure::Retry {
             if hook != Hook::SpeakerChanged && common.complaints.allow() {
                 tracing::error!(plugin, %hook, %room, %failure, "a plugin will not learn of this");
             }

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Held, Lane, Slot, TURN};
+use super::{Held, Lane, LaneState, Slot, TURN};
 use crate::{
     plugin::{
         breaker::{Admission, BreakerState},
         call::{Fact, Input},
-        instance::{Answer, Failure, Output, Template},
+        instance::{Answer, Failure, Instance, Output, Template},
         queue::{Applied, Claim, Job, Reply},
     },
     store::Conflict,
@@ -25,15 +25,18 @@ pub(super) struct Turn {
     lane: Arc<Lane>,
     version: Arc<Template>,
     held: Option<Held>,
+    /// A fresh instance that has had its call.
+    used: Option<Box<Instance>>,
 }
 
 impl Turn {
-    /// With the lane's state locked, so that version and instance belong together.
-    pub(super) fn new(lane: &Arc<Lane>, held: Option<Held>) -> Self {
+    /// Under the lock of the lane's state, so that version and instance belong together.
+    pub(super) fn new(lane: &Arc<Lane>, state: &LaneState, held: Option<Held>) -> Self {
         Self {
             lane: Arc::clone(lane),
-            version: lane.version.load_full(),
+            version: Arc::clone(&state.version),
             held,
+            used: None,
         }
     }
 
@@ -82,15 +85,23 @@ impl Turn {
         let is_live = !matches!(held, Some(Held::Fresh));
         if !is_live {
             self.held = Some(Held::Fresh);
+            self.used = None;
         }
         let instance = match held {
-            Some(Held::Live(instance)) => Ok(instance),
-            Some(Held::Fresh) | None => self.version.instantiate().await.map(|made| made.0),
+            Some(Held::Live(instance)) => Some(instance),
+            Some(Held::Fresh) => self.lane.take_ahead(&self.version),
+            None => None,
+        };
+        let instance = match instance {
+            Some(instance) => Ok(instance),
+            None => self.version.instantiate().await.map(|made| made.0),
         };
         let result = match instance {
             Ok(mut instance) => {
                 let result = instance.call(input).await;
-                if is_live && result.is_ok() && !instance.is_worn() {
+                if !is_live {
+                    self.used = Some(instance);
+                } else if result.is_ok() && !instance.is_worn() {
                     self.held = Some(Held::Live(instance));
                 }
                 result
@@ -257,7 +268,7 @@ impl Turn {
         let mut state = self.lane.state.lock();
         if let Some(successor) = state.successor.take() {
             replaced = self.held.replace(successor);
-            self.version = self.lane.version.load_full();
+            self.version = Arc::clone(&state.version);
         }
         let next = if self.held.is_none() {
             Next::Restart
@@ -350,10 +361,14 @@ impl Drop for Turn {
         };
         let ready = matches!(state.slot, Slot::Ready(_));
         let work = matches!(state.slot, Slot::Empty) || (ready && !state.queue.is_idle());
+        let awaited = ready && !work && std::mem::take(&mut state.awaited);
         drop(state);
         if work {
             self.lane.schedule();
-        } else if ready {
+        } else if let Some(used) = self.used.take() {
+            self.lane.make_ahead(used, &self.version);
+        }
+        if awaited {
             self.lane.idle.notify_waiters();
         }
     }

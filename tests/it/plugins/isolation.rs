@@ -175,3 +175,52 @@ async fn facts_that_count_at_once_are_all_counted() {
     })
     .await;
 }
+
+/// Until an instance waits for its call: nothing else takes memory between calls.
+async fn made_ahead(rig: &Rig) {
+    eventually("the next instance is there", async || {
+        // The task that ends the last one has its turn first.
+        tokio::task::yield_now().await;
+        rig.status().memory_bytes > 0
+    })
+    .await;
+}
+
+async fn gone(rig: &Rig) {
+    eventually("no instance is there", async || {
+        rig.status().memory_bytes == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_next_instance_is_made_ahead_and_goes_with_its_version() {
+    let config = PluginConfig {
+        instances: 1,
+        ..fresh(&json!({}))
+    };
+    let rig = Rig::new(&[config]).await;
+    assert_eq!(rig.status().memory_bytes, 0, "nobody has called yet");
+    for _ in 0..3 {
+        let calls = rig.data("a", "fixture:calls", json!({})).await;
+        assert_eq!(calls, json!({ "calls": 1 }));
+        made_ahead(&rig).await;
+    }
+    rig.host.reload("fixture").await.unwrap();
+    gone(&rig).await;
+    assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
+    made_ahead(&rig).await;
+    rig.host.shutdown(LIMIT).await;
+    gone(&rig).await;
+}
+
+#[tokio::test]
+async fn no_instance_is_made_ahead_where_init_asks_for_what_may_change() {
+    // It asks for too much, and does not mind.
+    let rig = Rig::new(&[fresh(&json!({ "hooks": { "init": "huge-kv" } }))]).await;
+    for _ in 0..3 {
+        assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
+        tokio::task::yield_now().await;
+        assert_eq!(rig.status().memory_bytes, 0);
+    }
+}
