@@ -384,7 +384,12 @@ impl Input {
     /// The user in question, where there is one.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
-        let participant = match self {
+        self.participant().map(|participant| participant.user.id)
+    }
+
+    /// The participant in question, where there is one.
+    pub(super) fn participant(&self) -> Option<&ParticipantView> {
+        Some(match self {
             Self::BeforeJoin(call) | Self::DescribeRoom(call) => &call.participant,
             Self::BeforeProduce(call) => &call.participant,
             Self::BeforeConsume(call) => &call.participant,
@@ -400,8 +405,7 @@ impl Input {
                 | Fact::Timer { .. }
                 | Fact::SpeakerChanged { .. } => return None,
             },
-        };
-        Some(participant.user.id)
+        })
     }
 
     /// Which function of the guest it calls.
