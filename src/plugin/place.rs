@@ -49,7 +49,8 @@ pub(super) struct Place {
     lanes: Vec<Arc<Lane>>,
     lane_of: LaneOf,
     current: ArcSwap<Version>,
-    /// What ran before, for as long as the current version is on probation.
+    /// The last version that has passed its probation, for as long as the current one is on
+    /// it. Where none has passed yet, the one that was there first.
     previous: Mutex<Option<Arc<Version>>>,
     counts: Mutex<Counts>,
     /// One swap at a time.
@@ -212,6 +213,10 @@ impl Version {
         &self.template.component
     }
 
+    fn is_on_probation(&self) -> bool {
+        self.began.elapsed() <= self.config.probation
+    }
+
     fn named(&self) -> Named<'_> {
         (self.component(), &self.manifest().version)
     }
@@ -349,8 +354,11 @@ impl Place {
             *self.previous.lock() = None;
         } else {
             counts.rejected = None;
-            *self.previous.lock() = Some(old);
+            if previous.is_none() || !old.is_on_probation() {
+                *previous = Some(old);
+            }
         }
+        let mut previous = self.previous.lock();
     }
 
     /// The version to go back to, if the current one is on probation and does not pass.
@@ -360,8 +368,8 @@ impl Place {
         let limit = PROBATION_FAILURES.min(current.config.breaker.failures);
         let failing =
             breaker.failures_of_version() >= limit || breaker.state() == BreakerState::Open;
-        if current.began.elapsed() > current.config.probation {
-            *self.previous.lock() = None;
+        if !current.is_on_probation() {
+            *previous = None;
             return None;
         }
         if failing {
