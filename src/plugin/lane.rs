@@ -32,7 +32,7 @@ use super::{
     breaker::{Breaker, BreakerState, Effect},
     call::Input,
     instance::{Failure, Instance, Output, Template},
-    meters::Meters,
+    meters::{Meters, Outcome},
     place::CallFailure,
     queue::{Claim, Queue, Reply, Telling},
     throttle::Throttle,
@@ -272,6 +272,15 @@ impl Lane {
     /// failed before.
     fn report(&self, input: &Input, failure: &Failure, version: &Template, again: bool) {
         let common = &self.common;
+    /// Counts a call that did not reach the guest, since its instance did not start. What is
+    /// unanswered is counted where it was asked.
+    fn not_started(&self, input: &Input, failure: &Failure) {
+        let outcome = failure.outcome();
+        if outcome != Outcome::Unanswered {
+            self.common.meters.record(input.hook(), outcome, None);
+        }
+    }
+
         common.meters.replaced.increment(1);
         *common.last_failure.lock() = Some(CallFailure {
             at: UnixMs::now(),

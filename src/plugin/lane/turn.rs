@@ -95,7 +95,10 @@ impl Turn {
                 }
                 result
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                self.lane.not_started(input, &failure);
+                Err(failure)
+            }
         };
         match &result {
             Ok(_) => self.recovered(),
