@@ -8,8 +8,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{
-    Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+use crate::{
+    model::{
+        Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+    },
+    store::Staged,
 };
 
 /// The room of a call.
@@ -379,6 +382,16 @@ impl Input {
                 | Fact::SpeakerChanged { at, .. } => *at,
             },
         }
+    }
+
+    /// What a call keeps in any case, also where the guest has no say: a timer that it is for
+    /// has fired.
+    pub(super) fn staged(&self, now: UnixMs) -> Staged {
+        let mut staged = Staged::new(now);
+        if let Self::Fact(Fact::Timer { room, key, due, .. }) = self {
+            staged.fired(&room.id, key, *due);
+        }
+        staged
     }
 
     /// The user in question, where there is one.

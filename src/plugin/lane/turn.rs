@@ -90,8 +90,8 @@ impl Turn {
         let result = match instance {
             Ok(mut instance) => {
                 let result = instance.call(input).await;
-                if is_live && result.is_ok() && !instance.is_worn() {
-                    self.held = Some(Held::Live(instance));
+                if is_live && result.is_ok() {
+                    self.held = instance.kept().map(Held::Live);
                 }
                 result
             }
@@ -139,11 +139,7 @@ impl Turn {
     /// If another instance has changed what the call compared: then nothing has happened.
     fn apply(&self, input: &Input, output: Output) -> Result<Applied, Conflict> {
         let common = &self.lane.common;
-        let mut staged = output.staged;
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            staged.fired(&room.id, key, *due);
-        }
-        let saved = common.space.apply(staged)?;
+        let saved = common.space.apply(output.staged)?;
         if saved.is_some() {
             common.meters.stored(&common.space);
         }
