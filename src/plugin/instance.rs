@@ -183,6 +183,25 @@ impl Template {
         self.found.has(hook)
     }
 
+    /// The version takes over. `swap` has the lanes go over to it, and tells how many of them
+    /// cannot do so at once.
+    pub(super) fn take_over(&self, swap: impl FnOnce() -> usize) {
+        match &self.observer {
+            Some(observer) => observer.take_over(swap),
+            None => {
+                swap();
+            }
+        }
+    }
+
+    /// A lane that could not go over to this version at once has done so: no call of the one
+    /// before is left in it.
+    pub(super) fn gone_over(&self) {
+        if let Some(observer) = &self.observer {
+            observer.gone_over();
+        }
+    }
+
     /// The longest that a caller waits for a call, its time in the queue included.
     pub(super) fn patience(&self, hook: Hook) -> Duration {
         self.hooks.of(hook).time_budget.saturating_mul(WALL_BUDGETS)

@@ -65,9 +65,10 @@ pub(super) struct Common {
     pub(super) last_failure: Mutex<Option<CallFailure>>,
     /// Told when the plugin is called again after it was left alone.
     pub(super) recovered: Arc<Notify>,
-    /// Taken alone for a call that is made again because another lane's has changed what it
-    /// compares, and shared to write keys, so that the second time it succeeds.
-    pub(super) contended: RwLock<()>,
+    /// Shared to write keys. Taken alone for a call that is made again because another lane's
+    /// has changed what it compares, so that the second time it succeeds, and for a copy of
+    /// the keys that has all of every call or nothing.
+    pub(super) contended: Arc<RwLock<()>>,
 }
 
 /// See the module.
@@ -159,8 +160,9 @@ impl Lane {
     }
 
     /// Goes over to another version: a call that runs ends on the old one, the next begins on
-    /// the new one.
-    pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
+    /// the new one. Whether nothing runs on the old one any more; if not, the new one is told
+    /// [when that is so](Template::gone_over).
+    pub(super) fn swap(&self, version: Arc<Template>, held: Held) -> bool {
         let mut state = self.state.lock();
         self.version.store(version);
         if matches!(state.slot, Slot::Down) && !state.stopped {
@@ -171,9 +173,11 @@ impl Lane {
             Slot::Ready(ready) => Some(std::mem::replace(ready, held)),
             Slot::Empty | Slot::Running | Slot::Down => state.successor.replace(held),
         };
+        let at_once = matches!(state.slot, Slot::Ready(_));
         drop(state);
         self.swapped.notify_waiters();
         drop(old);
+        at_once
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -268,10 +272,6 @@ impl Lane {
         failure
     }
 
-    /// Takes note of a call that the guest has failed, `again` if it is a call that has
-    /// failed before.
-    fn report(&self, input: &Input, failure: &Failure, version: &Template, again: bool) {
-        let common = &self.common;
     /// Counts a call that did not reach the guest, since its instance did not start. What is
     /// unanswered is counted where it was asked.
     fn not_started(&self, input: &Input, failure: &Failure) {
@@ -281,6 +281,10 @@ impl Lane {
         }
     }
 
+    /// Takes note of a call that the guest has failed, `again` if it is a call that has
+    /// failed before.
+    fn report(&self, input: &Input, failure: &Failure, version: &Template, again: bool) {
+        let common = &self.common;
         common.meters.replaced.increment(1);
         *common.last_failure.lock() = Some(CallFailure {
             at: UnixMs::now(),
@@ -375,8 +379,15 @@ impl Lane {
         if matches!(state.slot, Slot::Down) {
             state.slot = Slot::Running;
         }
-        let held = state.successor.take()?;
+        let held = self.take_successor(&mut state)?;
         Some((self.version.load_full(), held))
+    }
+
+    /// The instance of a newer version, whose calls are all that follow in this lane.
+    fn take_successor(&self, state: &mut LaneState) -> Option<Held> {
+        let held = state.successor.take()?;
+        self.version.load().gone_over();
+        Some(held)
     }
 
     fn go_down(&self) {

@@ -254,7 +254,7 @@ impl Turn {
     fn next(&mut self) -> Next {
         let mut replaced = None;
         let mut state = self.lane.state.lock();
-        if let Some(successor) = state.successor.take() {
+        if let Some(successor) = self.lane.take_successor(&mut state) {
             replaced = self.held.replace(successor);
             self.version = self.lane.version.load_full();
         }
@@ -341,7 +341,8 @@ enum Next {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.lane.state.lock();
-        let held = state.successor.take().or_else(|| self.held.take());
+        let successor = self.lane.take_successor(&mut state);
+        let held = successor.or_else(|| self.held.take());
         state.slot = match held {
             Some(held) => Slot::Ready(held),
             None if state.stopped => Slot::Down,
