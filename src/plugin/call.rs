@@ -8,8 +8,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{
-    Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+use crate::{
+    model::{
+        Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+    },
+    store::Staged,
 };
 
 /// The room of a call.
@@ -400,10 +403,25 @@ impl Input {
         }
     }
 
+    /// What a call keeps in any case, also where the guest has no say: a timer that it is for
+    /// has fired.
+    pub(super) fn staged(&self, now: UnixMs) -> Staged {
+        let mut staged = Staged::new(now);
+        if let Self::Fact(Fact::Timer { room, key, due, .. }) = self {
+            staged.fired(&room.id, key, *due);
+        }
+        staged
+    }
+
     /// The user in question, where there is one.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
-        let participant = match self {
+        self.participant().map(|participant| participant.user.id)
+    }
+
+    /// The participant in question, where there is one.
+    pub(super) fn participant(&self) -> Option<&ParticipantView> {
+        Some(match self {
             Self::BeforeJoin(call) | Self::DescribeRoom(call) => &call.participant,
             Self::BeforeProduce(call) => &call.participant,
             Self::BeforeConsume(call) => &call.participant,
@@ -419,8 +437,7 @@ impl Input {
                 | Fact::Timer { .. }
                 | Fact::SpeakerChanged { .. } => return None,
             },
-        };
-        Some(participant.user.id)
+        })
     }
 
     /// Which function of the guest it calls.

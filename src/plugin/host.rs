@@ -160,7 +160,7 @@ impl State {
                 refused: false,
                 meters,
             },
-            call: Call::new(None, UnixMs(0), Duration::ZERO),
+            call: Call::new(None, Staged::new(UnixMs(0)), Duration::ZERO),
             wasi: wasi::empty(&printed, conditions.random),
             printed,
             resumed: Arc::default(),
@@ -191,9 +191,9 @@ impl Call {
         std::mem::replace(&mut self.staged, Staged::new(UnixMs(0)))
     }
 
-    pub(super) fn new(room: Option<RoomId>, at: UnixMs, budget: Duration) -> Self {
+    pub(super) fn new(room: Option<RoomId>, staged: Staged, budget: Duration) -> Self {
         Self {
-            staged: Staged::new(at),
+            staged,
             began: Instant::now(),
             spent: Duration::ZERO,
             budget,

@@ -191,6 +191,25 @@ impl Template {
         self.found.has(hook)
     }
 
+    /// The version takes over. `swap` has the lanes go over to it, and tells how many of them
+    /// cannot do so at once.
+    pub(super) fn take_over(&self, swap: impl FnOnce() -> usize) {
+        match &self.observer {
+            Some(observer) => observer.take_over(swap),
+            None => {
+                swap();
+            }
+        }
+    }
+
+    /// A lane that could not go over to this version at once has done so: no call of the one
+    /// before is left in it.
+    pub(super) fn gone_over(&self) {
+        if let Some(observer) = &self.observer {
+            observer.gone_over();
+        }
+    }
+
     /// The longest that a caller waits for a call, its time in the queue included.
     pub(super) fn patience(&self, hook: Hook) -> Duration {
         self.hooks.of(hook).time_budget.saturating_mul(WALL_BUDGETS)
@@ -231,7 +250,7 @@ impl Template {
         meter_time(&mut store);
         let budget = self.hooks.of(Hook::Init).time_budget;
         let at = conditions.at.unwrap_or_else(UnixMs::now);
-        begin(&mut store, None, at, budget);
+        begin(&mut store, None, Staged::new(at), budget);
         let started = self.start(&mut store).await;
         let failed = started.as_ref().err();
         let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
@@ -303,9 +322,9 @@ fn nanos_since(began: Instant) -> u64 {
 }
 
 /// Prepares the store for one call.
-fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Duration) {
+fn begin(store: &mut Store<State>, room: Option<RoomId>, staged: Staged, budget: Duration) {
     let state = store.data_mut();
-    state.call = Call::new(room, at, budget);
+    state.call = Call::new(room, staged, budget);
     state.resumed.store(0, Ordering::Relaxed);
     let Conditions {
         traced,
@@ -384,10 +403,12 @@ impl Instance {
         self.store.data().memory.used
     }
 
-    /// Whether it has grown so near to its memory limit that it had better be replaced than
-    /// fail a call. Some languages collect their garbage later than the limit allows.
-    pub(super) fn is_worn(&self) -> bool {
-        self.store.data().memory.is_nearly_full()
+    /// The instance for the next call, after one that has succeeded. `None` if it has grown so
+    /// near to its memory limit that it had better be replaced than fail that call: some
+    /// languages collect their garbage later than the limit allows.
+    pub(super) fn kept(self: Box<Self>) -> Option<Box<Self>> {
+        let worn = self.store.data().memory.is_nearly_full();
+        (!worn).then_some(self)
     }
 
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
@@ -408,8 +429,8 @@ impl Instance {
 
     async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
-        let (room, at) = (input.room().clone(), input.at());
-        begin(&mut self.store, Some(room), at, budget);
+        let (room, staged) = (input.room().clone(), input.staged(input.at()));
+        begin(&mut self.store, Some(room), staged, budget);
         let called = self.hooks.call(&mut self.store, input).await;
         let state = self.store.data();
         let identity = &state.identity;

@@ -32,7 +32,7 @@ use super::{
     breaker::{Breaker, BreakerState, Effect},
     call::Input,
     instance::{Failure, Instance, Output, Template},
-    meters::Meters,
+    meters::{Meters, Outcome},
     place::CallFailure,
     queue::{Claim, Queue, Reply, Telling},
     throttle::Throttle,
@@ -66,9 +66,10 @@ pub(super) struct Common {
     pub(super) last_failure: Mutex<Option<CallFailure>>,
     /// Told when the plugin is called again after it was left alone.
     pub(super) recovered: Arc<Notify>,
-    /// Taken alone for a call that is made again because another lane's has changed what it
-    /// compares, and shared to write keys, so that the second time it succeeds.
-    pub(super) contended: RwLock<()>,
+    /// Shared to write keys. Taken alone for a call that is made again because another lane's
+    /// has changed what it compares, so that the second time it succeeds, and for a copy of
+    /// the keys that has all of every call or nothing.
+    pub(super) contended: Arc<RwLock<()>>,
 }
 
 /// See the module.
@@ -166,8 +167,9 @@ impl Lane {
     }
 
     /// Goes over to another version: a call that runs ends on the old one, the next begins on
-    /// the new one.
-    pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
+    /// the new one. Whether nothing runs on the old one any more; if not, the new one is told
+    /// [when that is so](Template::gone_over).
+    pub(super) fn swap(&self, version: Arc<Template>, held: Held) -> bool {
         let mut state = self.state.lock();
         let old_version = std::mem::replace(&mut state.version, version);
         let ahead = state.ahead.forget();
@@ -179,9 +181,11 @@ impl Lane {
             Slot::Ready(ready) => Some(std::mem::replace(ready, held)),
             Slot::Empty | Slot::Running | Slot::Down => state.successor.replace(held),
         };
+        let at_once = matches!(state.slot, Slot::Ready(_));
         drop(state);
         self.swapped.notify_waiters();
         drop((old, ahead, old_version));
+        at_once
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -274,6 +278,15 @@ impl Lane {
         meters.record(input.hook(), failure.outcome(), None);
         self.report(input, &failure, version, again);
         failure
+    }
+
+    /// Counts a call that did not reach the guest, since its instance did not start. What is
+    /// unanswered is counted where it was asked.
+    fn not_started(&self, input: &Input, failure: &Failure) {
+        let outcome = failure.outcome();
+        if outcome != Outcome::Unanswered {
+            self.common.meters.record(input.hook(), outcome, None);
+        }
     }
 
     /// Takes note of a call that the guest has failed, `again` if it is a call that has
@@ -376,8 +389,15 @@ impl Lane {
         if matches!(state.slot, Slot::Down) {
             state.slot = Slot::Running;
         }
-        let held = state.successor.take()?;
+        let held = Self::take_successor(&mut state)?;
         Some((Arc::clone(&state.version), held))
+    }
+
+    /// The instance of a newer version, whose calls are all that follow in this lane.
+    fn take_successor(state: &mut LaneState) -> Option<Held> {
+        let held = state.successor.take()?;
+        state.version.gone_over();
+        Some(held)
     }
 
     fn go_down(&self) {

@@ -101,12 +101,15 @@ impl Turn {
                 let result = instance.call(input).await;
                 if !is_live {
                     self.used = Some(instance);
-                } else if result.is_ok() && !instance.is_worn() {
-                    self.held = Some(Held::Live(instance));
+                } else if result.is_ok() {
+                    self.held = instance.kept().map(Held::Live);
                 }
                 result
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                self.lane.not_started(input, &failure);
+                Err(failure)
+            }
         };
         match &result {
             Ok(_) => self.recovered(),
@@ -147,11 +150,7 @@ impl Turn {
     /// If another instance has changed what the call compared: then nothing has happened.
     fn apply(&self, input: &Input, output: Output) -> Result<Applied, Conflict> {
         let common = &self.lane.common;
-        let mut staged = output.staged;
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            staged.fired(&room.id, key, *due);
-        }
-        let saved = common.space.apply(staged)?;
+        let saved = common.space.apply(output.staged)?;
         if saved.is_some() {
             common.meters.stored(&common.space);
         }
@@ -266,7 +265,7 @@ impl Turn {
     fn next(&mut self) -> Next {
         let mut replaced = None;
         let mut state = self.lane.state.lock();
-        if let Some(successor) = state.successor.take() {
+        if let Some(successor) = Lane::take_successor(&mut state) {
             replaced = self.held.replace(successor);
             self.version = Arc::clone(&state.version);
         }
@@ -353,7 +352,8 @@ enum Next {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.lane.state.lock();
-        let held = state.successor.take().or_else(|| self.held.take());
+        let successor = Lane::take_successor(&mut state);
+        let held = successor.or_else(|| self.held.take());
         state.slot = match held {
             Some(held) => Slot::Ready(held),
             None if state.stopped => Slot::Down,

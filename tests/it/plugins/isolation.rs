@@ -10,7 +10,7 @@ use voice_room::{
 
 use super::{
     rig::{self, LIMIT, Rig, fixture},
-    watch::eventually,
+    watch::{calls, eventually},
 };
 
 fn fresh(settings: &Value) -> PluginConfig {
@@ -82,6 +82,23 @@ async fn a_trap_costs_only_its_own_call() {
         assert_eq!(verdict.map(drop), Ok(()));
         assert_eq!(rig.host.before_join(rig::join("bad", 1)).await, Ok(()));
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_instance_does_not_start_is_counted() {
+    let named = |settings| PluginConfig {
+        name: "no-start".to_owned(),
+        ..fresh(&settings)
+    };
+    let rig = Rig::new(&[named(json!({}))]).await;
+    rig.heal("a").await;
+    let unwell = named(json!({ "hooks": { "init": "unwell" } }));
+    rig.host.reconfigure(&unwell).await.unwrap();
+    rig.data("a", "fixture:kv-delete", json!({ "key": "well" }))
+        .await;
+    let refusal = rig.host.before_join(rig::join("a", 1)).await;
+    assert_eq!(refusal.unwrap_err().code, PLUGIN_FAILED);
+    assert_eq!(calls("no-start", "before-join", "trapped"), 1);
 }
 
 /// Rooms in different lanes, as many as the hash gives.
