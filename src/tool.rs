@@ -62,7 +62,13 @@ impl ToolError {
     /// For programs, which read standard output only.
     #[must_use]
     pub fn json(&self) -> String {
-        json(&json!({ "error": self.to_string() }))
+        let mut told = json!({ "error": self.to_string() });
+        if let Self::Remote(error) = self
+            && let Some(details) = error.details()
+        {
+            told["details"] = details.clone();
+        }
+        json(&told)
     }
 }
 
