@@ -62,13 +62,15 @@ impl ToolError {
     /// For programs, which read standard output only.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut told = json!({ "error": self.to_string() });
-        if let Self::Remote(error) = self
-            && let Some(details) = error.details()
-        {
-            told["details"] = details.clone();
-        }
-        json(&told)
+        let error = self.to_string();
+        let details = match self {
+            Self::Remote(error) => error.details(),
+            _ => None,
+        };
+        json(&match details {
+            Some(details) => json!({ "error": error, "details": details }),
+            None => json!({ "error": error }),
+        })
     }
 }
 
