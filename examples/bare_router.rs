@@ -64,7 +64,10 @@ struct Participant {
 /// Runs until the one who connects first disconnects.
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let workers: usize = std::env::args().nth(1).ok_or("how many workers?")?.parse()?;
+    let workers: usize = std::env::args()
+        .nth(1)
+        .ok_or("how many workers?")?
+        .parse()?;
     let manager = WorkerManager::new();
     let mut berths = Vec::new();
     for _ in 0..workers.max(1) {

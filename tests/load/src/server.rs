@@ -5,16 +5,27 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use http_body_util::BodyExt;
+use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::error::{LoadError, StepError};
 
 /// How long a token that is minted here is valid.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+
+/// How long a server in development mode may take to give one.
+const DEVELOPMENT_TOKEN_LIMIT: Duration = Duration::from_secs(10);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How participants get their tokens.
 #[derive(Debug, Clone)]
@@ -31,7 +42,6 @@ pub struct Server {
     authority: String,
     address: SocketAddr,
     access: Access,
-    http: reqwest::Client,
 }
 
 impl Server {
@@ -61,7 +71,6 @@ impl Server {
             authority: format!("{host}:{port}"),
             address,
             access,
-            http: reqwest::Client::new(),
         })
     }
 
@@ -93,16 +102,43 @@ impl Server {
         struct Issued {
             token: String,
         }
-        let failed = |why: reqwest::Error| {
+        let body = json!({ "userId": user }).to_string();
+        let answer = timeout(DEVELOPMENT_TOKEN_LIMIT, self.post("/dev/token", body));
+        let answer = answer.await.unwrap_or_else(|late| Err(late.into()));
+        let issued = answer.and_then(|text| Ok(serde_json::from_slice::<Issued>(&text)?));
+        issued.map(|issued| issued.token).map_err(|why| {
             StepError::Token(format!(
-                "POST /dev/token: {why}; without development mode, give --secret"
+                "POST /dev/token: {why}; a server that is not in development mode wants --secret"
             ))
+        })
+    }
+
+    async fn post(&self, path: &str, body: String) -> Result<Bytes, Failure> {
+        let stream = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        let request = Request::post(path)
+            .header(header::HOST, &self.authority)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)?;
+        let exchange = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            if status.is_success() {
+                Ok(body)
+            } else {
+                Err(status.to_string().into())
+            }
         };
-        let url = format!("http://{}/dev/token", self.authority);
-        let answer = self.http.post(url).json(&json!({ "userId": user })).send();
-        let answer = answer.await.and_then(reqwest::Response::error_for_status);
-        let issued: Issued = answer.map_err(failed)?.json().await.map_err(failed)?;
-        Ok(issued.token)
+        // The connection is driven here, and has ended when this returns.
+        tokio::pin!(exchange);
+        tokio::select! {
+            answer = &mut exchange => answer,
+            ended = connection => {
+                ended?;
+                exchange.await
+            }
+        }
     }
 }
 
