@@ -74,7 +74,7 @@ pub async fn run(
 
     let steady = Since::now(plan)?;
     let busy = report(stage).await?.busy;
-    let window = forward(stage, plan, &stages).await?;
+    let window = forward(plan, &stages).await?;
     let steady = steady.used(plan)?;
     let report = report(stage).await?;
 
@@ -203,7 +203,6 @@ async fn report(stage: &Stage) -> Result<Report, LoadError> {
 }
 
 async fn forward(
-    stage: &Stage,
     plan: &Plan,
     stages: &[Vec<(Participant, Speaker)>],
 ) -> Result<Option<Window>, LoadError> {
