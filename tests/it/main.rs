@@ -14,6 +14,8 @@ mod guide;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;
