@@ -230,7 +230,8 @@
 //! client waits for them. *Informing* hooks are told afterwards and never delay a client.
 //!
 //! **Time budget.** The configuration can change it: for all hooks with `time_budget_ms`, for
-//! one with `time_budgets_ms = { before_produce = 5 }`.
+//! one with `time_budgets_ms = { before_produce = 5 }`. [`Plugin::init`] has a second at
+//! least, unless it is named there.
 //!
 //! **Failure.** A hook fails if it returns a [`Failure`], panics, or takes longer than its
 //! budget. Whatever it had written, set or published is undone, its actions are not carried

@@ -168,7 +168,7 @@ pub enum OnFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookPolicy {
     /// Processor time of one call (`time_budgets_ms.<hook>`, else `time_budget_ms`).
-    /// Default 50 ms.
+    /// Default 50 ms; of `init`, for which nobody waits, at least 1 s.
     pub time_budget: Duration,
     /// `on_failure.<hook>`. Default: deny for hooks that decide; retry for
     /// `on_room_closed`, `on_leave`, `on_first_rtp`, `on_producer_closed` and
@@ -183,7 +183,7 @@ pub struct HookPolicies(Vec<HookPolicy>);
 impl Default for HookPolicies {
     fn default() -> Self {
         let default = |hook: &Hook| HookPolicy {
-            time_budget: Self::TIME_BUDGET,
+            time_budget: default_budget(*hook, Self::TIME_BUDGET),
             on_failure: default_policy(*hook),
         };
         Self(Hook::ALL.iter().map(default).collect())
@@ -193,6 +193,9 @@ impl Default for HookPolicies {
 impl HookPolicies {
     /// The time budget where nothing else is said.
     pub const TIME_BUDGET: Duration = Duration::from_millis(50);
+
+    /// That of `init`, at least.
+    pub const INIT_BUDGET: Duration = Duration::from_secs(1);
 
     /// The policy of a hook.
     #[must_use]
@@ -228,6 +231,14 @@ impl HookPolicies {
             policy.time_budget = budget;
         }
         self
+    }
+}
+
+/// Where nothing is said of this very hook.
+fn default_budget(hook: Hook, of_all: Duration) -> Duration {
+    match hook {
+        Hook::Init => of_all.max(HookPolicies::INIT_BUDGET),
+        _ => of_all,
     }
 }
 
@@ -405,7 +416,9 @@ fn hooks(section: &mut Section<'_>) -> HookPolicies {
     let all = section.value("time_budget_ms", &budget, HookPolicies::TIME_BUDGET);
     let policies = Hook::ALL.iter().map(|hook| {
         let key = format!("time_budgets_ms.{}", hook.key());
-        let time_budget = section.optional(&key, &budget).unwrap_or(all);
+        let time_budget = section
+            .optional(&key, &budget)
+            .unwrap_or_else(|| default_budget(*hook, all));
         let (key, default) = (format!("on_failure.{}", hook.key()), default_policy(*hook));
         let on_failure = if hook.decides() {
             let chosen = section.value(&key, &kind::choice(), Decides::from(default));

@@ -69,10 +69,7 @@ fn action(action: &Action) -> usize {
     let payload = match action {
         Action::EmitToUser { payload, .. } | Action::EmitToRoom { payload, .. } => weight(payload),
         Action::Kick { reason, .. } => reason.len(),
-        Action::Mute(_)
-        | Action::Unmute(_)
-        | Action::Close(_)
-        | Action::PinSpeaker { .. } => 0,
+        Action::Mute(_) | Action::Unmute(_) | Action::Close(_) | Action::PinSpeaker { .. } => 0,
     };
     256 + payload
 }
