@@ -359,6 +359,20 @@ impl Input {
         &room.id
     }
 
+    /// Which stream it is about, if it is about one.
+    #[must_use]
+    pub fn producer(&self) -> Option<ProducerId> {
+        match self {
+            Self::BeforeConsume(call) => Some(call.producer.id),
+            Self::Fact(
+                Fact::NewProducer { producer, .. }
+                | Fact::FirstRtp { producer, .. }
+                | Fact::ProducerClosed { producer, .. },
+            ) => Some(producer.id),
+            _ => None,
+        }
+    }
+
     /// When.
     #[must_use]
     pub fn at(&self) -> UnixMs {

@@ -137,6 +137,7 @@ impl Turn {
     fn apply(&self, input: &Input, output: Output) -> Result<Applied, Conflict> {
         let common = &self.lane.common;
         let mut staged = output.staged;
+        staged.about(input.user(), input.producer());
         if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
             staged.fired(&room.id, key, *due);
         }
