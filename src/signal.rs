@@ -5,8 +5,10 @@ mod admin;
 pub mod auth;
 pub mod fields;
 pub mod http;
+pub mod ledger;
 pub mod socketio;
 
+mod outbox;
 mod request;
 mod wire;
 

@@ -317,6 +317,16 @@ mod tests {
     }
 }
 
+/// A number as metrics have it.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "metrics are doubles: exact up to 2^53"
+)]
+#[must_use]
+pub const fn approximate(number: u64) -> f64 {
+    number as f64
+}
+
 /// Counts one thing in a gauge for as long as it lives.
 #[derive(Debug)]
 pub struct Counted(&'static str);

@@ -1,5 +1,6 @@
-//! The operators' face: what plugins run and how they do, and other versions of them. For
-//! holders of a token with the role `admin`.
+//! The operators' face: what plugins run and how they do, and other versions of them; with
+//! what was published, and how its delivery goes. For holders of a token with the role
+//! `admin`.
 
 use axum::{
     Json, Router,
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     auth::{self, AuthError},
     http::HttpState,
+    ledger, outbox,
 };
 use crate::plugin::{PluginProblem, SwapError};
 
@@ -27,13 +29,15 @@ const LETTERS: usize = 100;
 /// And at most.
 const MOST_LETTERS: usize = 1000;
 
-/// The routes, below `/admin`.
+/// The routes, below `/admin`, and `/ledger`.
 pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
     Router::new()
         .route("/admin/plugins", get(list))
         .route("/admin/plugins/reload", post(reload_all))
         .route("/admin/plugins/{name}/reload", post(reload))
         .route("/admin/dead-letters", get(dead_letters))
+        .merge(ledger::routes())
+        .merge(outbox::routes())
         .route_layer(middleware::from_fn_with_state(state.clone(), admit))
 }
 
@@ -159,6 +163,7 @@ async fn dead_letters(
     }
 }
 
-fn no(status: StatusCode, code: &str, message: &str) -> Response {
+/// An answer that says why not.
+pub(super) fn no(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error": code, "message": message }))).into_response()
 }

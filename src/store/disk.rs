@@ -114,6 +114,10 @@ impl Disk {
                 ));
             }
         }
+        // Of files, which the store looks after, and of the others until they say more.
+        for (sink, cursor) in &cursors {
+            counts.reached(sink, *cursor);
+        }
         let disk = Self {
             access: Arc::new(access),
             keep: *ledger,

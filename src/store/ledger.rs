@@ -122,6 +122,9 @@ pub enum LedgerError {
     /// The database cannot be read now.
     #[error("the ledger cannot be read: {0}")]
     Database(Box<redb::Error>),
+    /// Reading did not come to its end.
+    #[error("the ledger was not read: {0}")]
+    Interrupted(String),
 }
 
 impl From<redb::Error> for LedgerError {
@@ -151,6 +154,12 @@ impl Ledger {
     #[must_use]
     pub fn extent(&self) -> Extent {
         *self.extent.borrow()
+    }
+
+    /// Tells when it grows or is cut.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Extent> {
+        self.extent.clone()
     }
 
     /// Waits until there is an entry after this number. Whether there is, within the limit.

@@ -10,10 +10,13 @@ use super::{
     Saved,
     access::Access,
     backlog::Batch,
-    ledger::{Ledger, LedgerError},
+    ledger::{Extent, Ledger, LedgerError},
     space::Link,
 };
-use crate::model::UnixMs;
+use crate::{
+    model::UnixMs,
+    telemetry::{SINK_DEAD_LETTERS, SINK_LAG, approximate},
+};
 
 /// First and last entry of a run without a gap.
 pub type Run = (u64, u64);
@@ -46,8 +49,8 @@ pub struct DeadLetter {
     pub problem: String,
     /// Whether it is to be tried again.
     pub retry: bool,
-    /// The entry as it would have been delivered: it outlives the ledger's.
-    pub entry: serde_json::Value,
+    /// The entry as it is given out, a line of JSON: it outlives that of the ledger.
+    pub entry: String,
 }
 
 /// Dead letters of a sink, in order.
@@ -59,10 +62,11 @@ pub struct Letters {
     pub next: Option<u64>,
 }
 
-/// What the writer knows of sinks.
+/// What is known of sinks without asking the disk.
 #[derive(Default)]
 pub(super) struct Counts {
     letters: Mutex<BTreeMap<Arc<str>, u64>>,
+    cursors: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
 impl Counts {
@@ -78,6 +82,23 @@ impl Counts {
                 .or_default() += 1;
         }
         Ok(counts)
+    }
+
+    /// A sink has taken everything up to there.
+    pub(super) fn reached(&self, sink: &Arc<str>, cursor: u64) {
+        self.cursors.lock().insert(Arc::clone(sink), cursor);
+    }
+
+    /// By sink, how far it is and how many dead letters it has.
+    pub(super) fn measure(&self, last: u64) {
+        let letters = self.letters.lock().clone();
+        for (sink, cursor) in &*self.cursors.lock() {
+            let name = || sink.to_string();
+            let lag = approximate(last.saturating_sub(*cursor));
+            metrics::gauge!(SINK_LAG, "sink" => name()).set(lag);
+            let letters = approximate(letters.get(sink).copied().unwrap_or_default());
+            metrics::gauge!(SINK_DEAD_LETTERS, "sink" => name()).set(letters);
+        }
     }
 
     pub(super) fn change(&self, changes: &BTreeMap<Arc<str>, i64>) {
@@ -168,11 +189,20 @@ impl SinkState {
     /// Notes how far the sink is, without waiting for the disk. After a crash it may be
     /// somewhat less far.
     pub fn reached(&self, position: Position) {
+        self.counts.reached(&self.name, position.cursor);
         let added: Result<u64, Infallible> = self.disk.backlog.add(|batch| {
             batch.positions.insert(Arc::clone(&self.name), position);
             Ok(())
         });
         let Ok(_) = added;
+    }
+
+    /// Entries that it has not taken yet, or that follow one which it has not taken.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        let Extent { anchor, head, .. } = self.ledger.extent();
+        let cursor = self.counts.cursors.lock().get(&self.name).copied();
+        head.seq.saturating_sub(cursor.unwrap_or(anchor.seq))
     }
 
     /// Number of dead letters on the disk.

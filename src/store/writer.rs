@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::UnixMs,
-    telemetry::{LEDGER_ENTRIES, LEDGER_LAST_SEQ, SINK_LAG, STORE_COMMIT_SECONDS},
+    telemetry::{LEDGER_ENTRIES, LEDGER_LAST_SEQ, STORE_COMMIT_SECONDS, approximate},
 };
 
 /// How often expired keys are looked for.
@@ -35,6 +35,7 @@ pub(super) fn run(mut disk: Disk, backlog: &Backlog, told: &Told, sweep: impl Fn
     let mut backoff = Backoff::default();
     let mut next_sweep = Instant::now();
     disk.deliver(true);
+    measure(&disk);
     loop {
         let next_try = disk.next_try();
         let until = next_try.map_or(next_sweep, |at| at.min(next_sweep));
@@ -123,20 +124,13 @@ fn measure(disk: &Disk) {
     gauge(LEDGER_ENTRIES, extent.entries());
     gauge(LEDGER_LAST_SEQ, extent.head.seq);
     for (sink, lag) in disk.file_lag() {
-        metrics::gauge!(SINK_LAG, "sink" => sink.to_string()).set(approximate(lag));
+        disk.counts().reached(sink, extent.head.seq - lag);
     }
+    disk.counts().measure(extent.head.seq);
 }
 
 fn gauge(name: &'static str, value: u64) {
     metrics::gauge!(name).set(approximate(value));
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "metrics are doubles: exact up to 2^53"
-)]
-fn approximate(number: u64) -> f64 {
-    number as f64
 }
 
 fn last_words(disk: &Disk, lost: &Batch) {

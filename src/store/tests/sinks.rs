@@ -143,7 +143,7 @@ fn letter(problem: &str) -> DeadLetter {
         tries: 2,
         problem: problem.to_owned(),
         retry: false,
-        entry: serde_json::json!({ "seq": 1 }),
+        entry: "{\"seq\":1}".to_owned(),
     }
 }
 
