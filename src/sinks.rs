@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{
     sync::{Notify, watch},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 use self::{
@@ -229,9 +229,11 @@ impl Sinks {
     pub async fn stop(&self, limit: Duration) {
         self.running.stopping.send_replace(true);
         let tasks = std::mem::take(&mut *self.running.tasks.lock());
+        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let ended = futures_util::future::join_all(tasks);
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!("requests to receivers take too long: they will be made again");
+            aborts.iter().for_each(AbortHandle::abort);
         }
     }
 

@@ -20,6 +20,8 @@ mod plugins;
 #[cfg(test)]
 mod rooms;
 #[cfg(test)]
+mod sinks;
+#[cfg(test)]
 mod speakers;
 #[cfg(test)]
 mod swapping;
