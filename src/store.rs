@@ -32,6 +32,7 @@ pub mod ledger;
 mod limits;
 mod lines;
 mod outbox;
+mod overlay;
 mod sinks;
 mod space;
 mod staged;

@@ -119,15 +119,15 @@ impl Meant {
 
 type Body = Result<Json<Meant>, JsonRejection>;
 
-fn meant(body: Body) -> Result<Which, Response> {
-    let Json(meant) = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    meant.which().map_err(|problem| invalid(&problem))
+fn meant(body: Body) -> Result<Which, String> {
+    let Json(meant) = body.map_err(|rejection| rejection.body_text())?;
+    meant.which()
 }
 
 async fn retry(State(state): State<HttpState>, Path(sink): Path<String>, body: Body) -> Response {
     match meant(body) {
         Ok(which) => changed(state.records.sinks().retry(&sink, &which).await),
-        Err(answer) => answer,
+        Err(problem) => invalid(&problem),
     }
 }
 
@@ -138,7 +138,7 @@ async fn drop_letters(
 ) -> Response {
     match meant(body) {
         Ok(which) => changed(state.records.sinks().drop_letters(&sink, &which).await),
-        Err(answer) => answer,
+        Err(problem) => invalid(&problem),
     }
 }
 

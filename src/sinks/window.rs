@@ -276,7 +276,7 @@ mod tests {
             let now = Instant::now();
             let rooms = ["a", "b", "c"];
             let room = |seq: u64| rooms[usize::try_from(seq * 7 % 5 % 3).unwrap()];
-            let wanted = |seq: u64| (seq % 4 != 0).then(|| room(seq));
+            let wanted = |seq: u64| (!seq.is_multiple_of(4)).then(|| room(seq));
             let mut window = Window::new(Position::default());
             let mut done: Vec<u64> = Vec::new();
             let mut head = 0;

@@ -44,6 +44,9 @@ struct Waiting {
     stopped: bool,
 }
 
+/// A dead letter as it is on the disk, or `None` where it is delivered or dropped.
+pub(super) type LetterChange = Option<Box<[u8]>>;
+
 /// Changes that belong into one transaction. The first part of a name is the owner.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -56,7 +59,7 @@ pub(super) struct Batch {
     /// How far sinks are.
     pub(super) positions: BTreeMap<Arc<str>, Position>,
     /// What sinks could not deliver, by sink and entry; `None` where that is over.
-    pub(super) letters: BTreeMap<(Arc<str>, u64), Option<Box<[u8]>>>,
+    pub(super) letters: BTreeMap<(Arc<str>, u64), LetterChange>,
     bytes: usize,
     /// Of the last set in it; 0 if there is none.
     pub(super) sequence: u64,
@@ -80,8 +83,8 @@ impl Batch {
         self.drafts.extend(drafts);
     }
 
-    pub(super) fn add_letter(&mut self, sink: &Arc<str>, seq: u64, letter: Option<Box<[u8]>>) {
-        let size = |letter: &Option<Box<[u8]>>| letter.as_ref().map_or(0, |letter| letter.len());
+    pub(super) fn add_letter(&mut self, sink: &Arc<str>, seq: u64, letter: LetterChange) {
+        let size = |letter: &LetterChange| letter.as_ref().map_or(0, |letter| letter.len());
         self.bytes += size(&letter);
         let before = self.letters.insert((Arc::clone(sink), seq), letter);
         self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, size));

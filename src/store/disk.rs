@@ -184,7 +184,7 @@ impl Disk {
     }
 
     /// Takes over what [`Self::save`] has written.
-    pub(super) fn saved(&mut self, batch: Batch, written: Written) {
+    pub(super) fn saved(&mut self, batch: Batch, written: &Written) {
         self.extent = written.extent;
         if self.oldest.is_none() && !batch.drafts.is_empty() {
             self.oldest = Some(UnixMs::now());

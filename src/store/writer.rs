@@ -57,8 +57,8 @@ pub(super) fn run(mut disk: Disk, backlog: &Backlog, told: &Told, sweep: impl Fn
             break;
         }
         if !batch.is_empty() || more {
-            if let Err(batch) = save(&mut disk, batch, told) {
-                backlog.give_back(batch);
+            if let Some(failed) = save(&mut disk, batch, told) {
+                backlog.give_back(failed);
                 if backlog.pause(backoff.wait()) {
                     break;
                 }
@@ -80,7 +80,7 @@ pub(super) fn run(mut disk: Disk, backlog: &Backlog, told: &Told, sweep: impl Fn
 }
 
 /// One transaction; the batch comes back if it fails.
-fn save(disk: &mut Disk, batch: Batch, told: &Told) -> Result<(), Batch> {
+fn save(disk: &mut Disk, batch: Batch, told: &Told) -> Option<Batch> {
     let began = Instant::now();
     told.pulse.begins();
     let written = match disk.save(&batch) {
@@ -89,13 +89,13 @@ fn save(disk: &mut Disk, batch: Batch, told: &Told) -> Result<(), Batch> {
             report(disk.path(), &error);
             told.pulse
                 .failed(format!("{}: {error}", disk.path().display()));
-            return Err(batch);
+            return Some(batch);
         }
     };
     told.pulse.succeeded();
     metrics::histogram!(STORE_COMMIT_SECONDS).record(began.elapsed());
     let sequence = batch.sequence;
-    disk.saved(batch, written);
+    disk.saved(batch, &written);
     // Whoever is told that its set is saved finds its entries.
     told.extent.send_if_modified(|extent| {
         let before = std::mem::replace(extent, disk.extent());
@@ -105,7 +105,7 @@ fn save(disk: &mut Disk, batch: Batch, told: &Told) -> Result<(), Batch> {
         told.progress
             .send_modify(|progress| progress.saved = sequence);
     }
-    Ok(())
+    None
 }
 
 /// Cuts off the ledger's front what need not be kept; what is left for later is not much.

@@ -59,7 +59,7 @@ pub(super) async fn list(options: &ListOptions) -> Result<Report, RemoteError> {
     if let Some(name) = &options.sink {
         sinks.retain(|sink| sink.name == *name);
         if let Some(Value::Array(all)) = body.get_mut("sinks") {
-            all.retain(|sink| sink["name"] == **name);
+            all.retain(|sink| sink.get("name").is_some_and(|one| one == name));
         }
     }
     let mut text = table(&sinks);
@@ -82,7 +82,9 @@ pub(super) async fn list(options: &ListOptions) -> Result<Report, RemoteError> {
     if !options.remote.json {
         return Ok(Report::fine(text));
     }
-    body["deadLetters"] = letters.into();
+    if let Value::Object(members) = &mut body {
+        members.insert("deadLetters".to_owned(), letters.into());
+    }
     Ok(Report::fine(super::json(&body)))
 }
 
@@ -155,7 +157,10 @@ fn listing(sink: &str, page: &Letters) -> String {
     }
     let head = ["SEQ", "TOPIC", "ROOM", "TRIES", "PROBLEM"];
     let rows = page.letters.iter().map(|letter| {
-        let text = |member: &str| letter.entry[member].as_str().unwrap_or("?").to_owned();
+        let text = |member: &str| {
+            let text = letter.entry.get(member).and_then(Value::as_str);
+            text.unwrap_or("?").to_owned()
+        };
         let problem = if letter.retry {
             format!("(being delivered again) {}", letter.problem)
         } else {

@@ -14,6 +14,8 @@ mod guide;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;

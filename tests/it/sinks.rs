@@ -9,7 +9,7 @@
 
 mod delivering;
 mod letters;
-mod receiver;
+pub(crate) mod receiver;
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use voice_room::{
 };
 
 /// One generous limit for everything that is awaited.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     key: 64,
     value: 1024,
     keys: 1000,
@@ -41,7 +41,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// A webhook that is quick to try again.
-fn webhook(name: &str, url: &str) -> SinkConfig {
+pub(crate) fn webhook(name: &str, url: &str) -> SinkConfig {
     let key = SigningKey::new("a", SECRET).unwrap();
     let mut webhook = WebhookConfig::new(url.parse().unwrap(), vec![key]);
     webhook.first_wait = Duration::from_millis(10);

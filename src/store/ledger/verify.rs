@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
+use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
 use serde::Serialize;
 
 use super::{Broken, Extent, Hash, LEDGER, Seal};
-use crate::store::disk::DATABASE_FILE;
+use crate::store::{disk::DATABASE_FILE, overlay::Overlay};
 
 /// What was found in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,38 +45,51 @@ pub enum VerifyError {
 }
 
 /// Reads all entries of the data directory's ledger and holds them against their hashes.
-/// Blocks, and reads without changing anything.
+/// Blocks, and changes nothing, also where a crash has left something to repair.
 ///
 /// # Errors
 ///
 /// If it does not hold or cannot be read.
 pub fn verify(data_dir: &Path) -> Result<Verified, VerifyError> {
     let path = data_dir.join(DATABASE_FILE);
-    let failed = |source: redb::Error| VerifyError::Database {
-        path: path.clone(),
-        source: Box::new(source),
+    let found = match ReadOnlyDatabase::open(&path) {
+        Ok(database) => check(&database),
+        // Nobody else has it open, and it was not closed in order.
+        Err(DatabaseError::RepairAborted) => {
+            let repaired = Overlay::open(&path)
+                .and_then(|overlay| Database::builder().create_with_backend(overlay));
+            match repaired {
+                Ok(database) => check(&database),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Err(DatabaseError::DatabaseAlreadyOpen) => return Err(VerifyError::InUse { path }),
+        Err(error) => Err(error.into()),
     };
-    let database = ReadOnlyDatabase::open(&path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => VerifyError::InUse { path: path.clone() },
-        error => failed(error.into()),
+    let found = found.map_err(|source| VerifyError::Database {
+        path,
+        source: Box::new(source),
     })?;
-    let transaction = database
-        .begin_read()
-        .map_err(|error| failed(error.into()))?;
-    let extent = Extent::load(&transaction).map_err(failed)?;
+    Ok(found?)
+}
+
+fn check(database: &impl ReadableDatabase) -> Result<Result<Verified, Broken>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let extent = Extent::load(&transaction)?;
     let mut seal = extent.anchor;
     if extent != Extent::EMPTY {
-        let table = transaction
-            .open_table(LEDGER)
-            .map_err(|error| failed(error.into()))?;
-        for row in table.iter().map_err(|error| failed(error.into()))? {
-            let (seq, value) = row.map_err(|error| failed(error.into()))?;
+        let table = transaction.open_table(LEDGER)?;
+        for row in table.iter()? {
+            let (seq, value) = row?;
             let (hash, text) = value.value();
+            seal = match seal.check_text(seq.value(), Hash(*hash), text) {
+                Ok(next) => next,
+                Err(broken) => return Ok(Err(broken)),
+            };
             // The row's number and the text's are to be the same.
-            seal = seal.check_text(seq.value(), Hash(*hash), text)?;
             let said: Option<Numbered> = serde_json::from_str(text).ok();
             if said.is_none_or(|said| said.seq != seal.seq) {
-                return Err(VerifyError::Broken(Broken::NotAnEntry {
+                return Ok(Err(Broken::NotAnEntry {
                     expected: seal.seq,
                     problem: "its text has another number".to_owned(),
                 }));
@@ -85,17 +98,17 @@ pub fn verify(data_dir: &Path) -> Result<Verified, VerifyError> {
     }
     if seal.seq != extent.head.seq {
         let (expected, found) = (extent.head.seq, seal.seq);
-        return Err(VerifyError::Broken(Broken::End { expected, found }));
+        return Ok(Err(Broken::End { expected, found }));
     }
     if seal != extent.head {
         let Seal { seq, hash } = extent.head;
-        return Err(VerifyError::Broken(Broken::Changed { seq, hash }));
+        return Ok(Err(Broken::Changed { seq, hash }));
     }
-    Ok(Verified {
+    Ok(Ok(Verified {
         entries: extent.entries(),
         anchor: extent.anchor,
         head: extent.head,
-    })
+    }))
 }
 
 #[derive(serde::Deserialize)]

@@ -179,9 +179,9 @@ async fn a_room_whose_events_are_not_taken_holds_up_no_other() {
     assert_eq!(house.status("hook").lag, 200);
 
     // What was taken ahead is not delivered again after a restart, and the rest is.
-    let before = receiver.requests().len();
     let sink = webhook("hook", &receiver.url());
     let dir = house.close().await;
+    let before = receiver.requests().len();
     receiver.behaves(fine);
     let house = House::open_in(dir, &[sink]);
     house

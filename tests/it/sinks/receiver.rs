@@ -18,24 +18,24 @@ use super::LIMIT;
 
 /// What a request was.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
-    pub(super) entry: Value,
+pub(crate) struct Request {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+    pub(crate) entry: Value,
 }
 
 impl Request {
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 
-    pub(super) fn room(&self) -> &str {
+    pub(crate) fn room(&self) -> &str {
         self.entry["room"].as_str().unwrap()
     }
 }
 
 /// What a receiver does with a request.
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Status(u16),
     /// With a header and a body.
     Told(u16, &'static str, String, Vec<u8>),
@@ -45,8 +45,8 @@ pub(super) enum Reply {
 
 type Behaviour = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
 
-pub(super) struct Receiver {
-    pub(super) address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     serving: JoinHandle<()>,
 }
@@ -60,13 +60,13 @@ struct Shared {
 }
 
 impl Receiver {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
         Self::open_at("127.0.0.1:0".parse().unwrap(), behaviour).await
     }
 
-    pub(super) async fn open_at(
+    pub(crate) async fn open_at(
         address: SocketAddr,
         behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -89,16 +89,16 @@ impl Receiver {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/events", self.address)
     }
 
-    pub(super) fn behaves(&self, behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn behaves(&self, behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         *self.shared.behaviour.lock() = Box::new(behaviour);
     }
 
     /// All requests so far, when they are as wanted.
-    pub(super) async fn until(&self, wanted: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+    pub(crate) async fn until(&self, wanted: impl Fn(&[Request]) -> bool) -> Vec<Request> {
         let mut requests = self.shared.requests.subscribe();
         let seen = tokio::time::timeout(LIMIT, requests.wait_for(|all| wanted(all))).await;
         match seen {
@@ -107,11 +107,11 @@ impl Receiver {
         }
     }
 
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.borrow().clone()
     }
 
-    pub(super) fn most_at_once(&self) -> usize {
+    pub(crate) fn most_at_once(&self) -> usize {
         *self.shared.most.lock()
     }
 }
