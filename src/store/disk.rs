@@ -87,8 +87,9 @@ impl Disk {
             for sink in sinks {
                 let position = sinks::position(transaction, &sink.name)?;
                 let cursor = position.map_or(0, |position| position.cursor);
-                // What a sink has missed while it was not configured is gone.
-                let cursor = cursor.max(extent.anchor.seq);
+                // What a sink has missed while it was not configured is gone; and what it has
+                // taken of a ledger of which this is an older copy will not come again.
+                let cursor = cursor.clamp(extent.anchor.seq, extent.head.seq);
                 cursors.insert(Arc::from(sink.name.as_str()), cursor);
             }
             Ok((

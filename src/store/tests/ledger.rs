@@ -131,6 +131,18 @@ fn a_file_that_is_behind_its_cursor_by_a_crash_gets_each_line_once() {
 }
 
 #[test]
+fn a_file_that_is_ahead_of_an_older_copy_of_the_database_gets_what_comes() {
+    let (dir, store) = open();
+    publish(&store.space("billing"), "1");
+    drop(store);
+    set_cursor(&dir, 9);
+    let store = Store::open(dir.path()).unwrap();
+    publish(&store.space("billing"), "2");
+    drop(store);
+    assert_eq!(payloads(&dir), [1, 2]);
+}
+
+#[test]
 fn a_changed_a_missing_and_a_cut_off_entry_are_found() {
     let written = || {
         let (dir, store) = open();
