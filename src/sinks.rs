@@ -1,6 +1,6 @@
 //! Delivery of published events to the outside.
 //!
-//! The [ledger](crate::store::ledger) has them; each webhook has a [courier](courier) that
+//! The [ledger](crate::store::ledger) has them; each webhook has a courier that
 //! reads it by a cursor of its own and posts entry after entry: at least once, those of one
 //! room in order, each known to the receiver by its id, signed. A receiver that is down costs
 //! a request now and then and nothing else: no other room's events wait for one room's, no

@@ -6,11 +6,11 @@
 //! server itself may have to note belongs into the same sequence: an entry's `plugin` is
 //! `null` then.
 //!
-//! An entry is kept as its canonical text (see [`canonical`](super::canonical)), the members
-//! `at`, `id`, `payload`, `plugin`, `producer`, `room`, `seq`, `topic` and `user`. Its hash is
-//! the SHA-256 of the 32 bytes of its predecessor's hash, and the text in UTF-8; before the
-//! first entry there are 32 zero bytes. Whoever gets an entry gets the member `hash`
-//! besides. To verify: take `hash` out, write the rest as RFC 8785 has it, hash.
+//! An entry is kept as its canonical text (RFC 8785, but whole numbers of 64 bits keep all
+//! digits), the members `at`, `id`, `payload`, `plugin`, `producer`, `room`, `seq`, `topic` and
+//! `user`. Its hash is the SHA-256 of the 32 bytes of its predecessor's hash and then that
+//! text in UTF-8; before the first entry there are 32 zero bytes. Whoever gets an entry gets
+//! the text with one more member at its end, `hash`: without it, that is what was hashed.
 //!
 //! What is cut off the front leaves an [anchor](Extent::anchor), number and hash, so that
 //! the rest still verifies.
