@@ -31,7 +31,7 @@ WEB_GONE    := $(if $(wildcard web/dist/index.html),,FORCE)
 # A plugin in JavaScript is rebuilt when its sources, the SDK's or the contract are newer.
 JS_SDK         := plugin-sdk/js
 JS_SDK_SOURCES := $(shell find $(JS_SDK)/src $(JS_SDK)/bin -type f) plugin-sdk/wit/plugin.wit
-js_sources      = $(shell find plugins/$(1) -name node_modules -prune -o -name test -prune -o -type f -print)
+js_sources      = $(shell find plugins/$(1) \( -name node_modules -o -name dist -o -name test \) -prune -o -type f -print)
 js_gone         = $(if $(wildcard target/plugins/$(1).wasm),,FORCE)
 
 # npm writes this file into node_modules at the end of each installation.
@@ -119,7 +119,7 @@ endef
 $(foreach name,$(JS_PLUGINS),$(eval $(call js_plugin,$(name))))
 
 $(JS_PLUGINS:%=target/stamps/plugin-%): target/stamps/plugin-%:
-	@$(STEP) "plugin $*, in JavaScript" npm --prefix plugins/$* run build
+	@$(STEP) "plugin $*, in JavaScript" npm --prefix plugins/$* run build -- --out "$(CURDIR)/target/plugins"
 	@mkdir -p $(@D) && touch $@
 
 web: target/stamps/web
@@ -162,6 +162,9 @@ check-rust:
 # One after the other: they measure time.
 check-node:
 	@for check in $(NODE_CHECKS); do $(MAKE) "$$check"; done
+
+# The browsers meet other clients.
+check-browser: tests/clients/$(NPM_DONE)
 
 # With the server that the Rust tests have built. A test that hangs fails.
 $(NODE_CHECKS): check-%: tests/%/$(NPM_DONE)

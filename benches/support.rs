@@ -48,6 +48,15 @@ impl Extent {
         }
     }
 
+    /// For calls with a rest before each: fewer to warm up, and more time to measure as many.
+    pub(crate) fn rested(self) -> Self {
+        Self {
+            round: self.round * 2,
+            warm_up: self.warm_up / 20,
+            ..self
+        }
+    }
+
     /// The number, or in a quick run the other one.
     pub(crate) fn of(self, number: usize, quick: usize) -> usize {
         if self.quick { quick } else { number }
@@ -203,7 +212,7 @@ impl Bench {
         self: &Arc<Self>,
         name: &str,
         extent: Extent,
-    ) -> Outcome<f64> {
+    ) -> Outcome<Option<f64>> {
         let call = || {
             let bench = Arc::clone(self);
             async move { bench.producing().await }
@@ -216,7 +225,7 @@ impl Bench {
         self: &Arc<Self>,
         name: &str,
         extent: Extent,
-    ) -> Outcome<f64> {
+    ) -> Outcome<Option<f64>> {
         let call = || {
             let bench = Arc::clone(self);
             async move { bench.joining().await }
@@ -267,15 +276,28 @@ pub(crate) fn head(what: &str, extent: Extent) {
     );
 }
 
-/// Measures one call after the other, and prints a line. The median p50 in microseconds.
+/// Whether a line is wanted: those are that contain a word of the command line, or all.
+fn is_wanted(name: &str) -> bool {
+    let mut words = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"))
+        .peekable();
+    words.peek().is_none() || words.any(|word| name.contains(&word))
+}
+
+/// Measures one call after the other, and prints a line. The median p50 in microseconds; none
+/// if the line is not wanted.
 pub(crate) async fn measure<Call>(
     name: &str,
     extent: Extent,
     mut call: impl FnMut() -> Call,
-) -> Outcome<f64>
+) -> Outcome<Option<f64>>
 where
     Call: Future<Output = Outcome<Duration>> + Send,
 {
+    if !is_wanted(name) {
+        return Ok(None);
+    }
     for _ in 0..extent.warm_up {
         call().await?;
     }
@@ -308,5 +330,5 @@ where
         shown(0.99),
         shown(0.999),
     );
-    Ok(spread(0.5).0)
+    Ok(Some(spread(0.5).0))
 }

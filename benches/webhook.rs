@@ -1,85 +1,115 @@
 //! The policy of the plugin `seats` the usual way: the server posts each decision as JSON to
-//! a web server, here in the same process, on a thread of its own, over one connection that
-//! stays open.
+//! a web server of its own, another process on this machine, over one connection that stays
+//! open. No network is in between, nothing waits on purpose, and the policy keeps its seats in
+//! memory.
+//!
+//! Two such servers, each as its framework's first example has it: axum, which is this
+//! program once more, and Node.js without a framework.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, mpsc},
-    thread,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use axum::{Json, Router, extract::State, routing::post};
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes, client::conn::http1::SendRequest};
-use hyper_util::rt::TokioIo;
+use reqwest::Client;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use voice_room::plugin::ProduceCall;
 
 use crate::support::{Outcome, ROOM};
 
+/// Has this program be the webhook in axum, and not a benchmark.
+const SERVE: &str = "--serve-webhook";
+
 /// Who has a seat, by room.
 type Seats = Arc<Mutex<HashMap<String, HashSet<u64>>>>;
 
-/// A client of the webhook.
+/// A web server in its process, and a client of it.
 pub(crate) struct Webhook {
-    sender: tokio::sync::Mutex<SendRequest<Full<Bytes>>>,
+    server: Child,
+    client: Client,
+    url: String,
 }
 
 impl Webhook {
-    /// Starts the web server and connects to it.
-    pub(crate) async fn start() -> Outcome<Self> {
-        let (told, address) = mpsc::channel();
-        thread::Builder::new()
-            .name("webhook".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(async {
-                    let listener = TcpListener::bind("127.0.0.1:0").await?;
-                    // Without a reader there is nobody to serve.
-                    if told.send(listener.local_addr()?).is_err() {
-                        return Ok(());
-                    }
-                    let seats = HashMap::from([(ROOM.to_owned(), HashSet::from([7]))]);
-                    let app = Router::new()
-                        .route("/before-produce", post(decide))
-                        .with_state(Arc::new(Mutex::new(seats)));
-                    use axum::serve::ListenerExt;
-                    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-                    axum::serve(listener, app).await
-                })
-            })?;
-        let stream = TcpStream::connect(address.recv()?).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+    /// Another process of this program.
+    pub(crate) fn axum() -> Outcome<Self> {
+        Self::start(Command::new(std::env::current_exe()?).arg(SERVE))
+    }
+
+    /// `None` where there is no Node.js.
+    pub(crate) fn node() -> Option<Outcome<Self>> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/webhook.mjs");
+        let version = Command::new("node").arg("--version").output();
+        version
+            .is_ok()
+            .then(|| Self::start(Command::new("node").arg(script).arg(ROOM)))
+    }
+
+    /// The command's first line is the port that it listens on.
+    fn start(command: &mut Command) -> Outcome<Self> {
+        let mut server = command.stdout(Stdio::piped()).spawn()?;
+        let output = server.stdout.take().ok_or("no output")?;
+        let mut port = String::new();
+        BufReader::new(output).read_line(&mut port)?;
+        // There can be only one, and it may be there already.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = Client::builder().no_proxy().tcp_nodelay(true).build()?;
         Ok(Self {
-            sender: tokio::sync::Mutex::new(sender),
+            server,
+            client,
+            url: format!("http://127.0.0.1:{}/before-produce", port.trim()),
         })
     }
 
     /// How long a decision takes: JSON, the way there and back, and JSON.
     pub(crate) async fn ask(&self, call: &ProduceCall) -> Outcome<Duration> {
         let began = Instant::now();
-        let request = Request::post("/before-produce")
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(serde_json::to_vec(call)?)))?;
-        let mut sender = self.sender.lock().await;
-        sender.ready().await?;
-        let response = sender.send_request(request).await?;
-        let body = response.into_body().collect().await?.to_bytes();
-        let decision: Value = serde_json::from_slice(&body)?;
+        let answer = self.client.post(&self.url).json(call).send().await?;
+        let decision: Value = answer.error_for_status()?.json().await?;
         let took = began.elapsed();
         match decision.get("verdict").and_then(Value::as_str) {
             Some("allow") => Ok(took),
             _ => Err(format!("refused: {decision}").into()),
         }
     }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}
+
+/// Serves the webhook, if this process is for that.
+pub(crate) fn serve_if_asked() -> Option<Outcome<()>> {
+    std::env::args()
+        .any(|argument| argument == SERVE)
+        .then(serve)
+}
+
+fn serve() -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?.port());
+        let seats = HashMap::from([(ROOM.to_owned(), HashSet::from([7]))]);
+        let app = Router::new()
+            .route("/before-produce", post(decide))
+            .with_state(Arc::new(Mutex::new(seats)));
+        use axum::serve::ListenerExt;
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        Ok(axum::serve(listener, app).await?)
+    })
 }
 
 async fn decide(State(seats): State<Seats>, Json(call): Json<ProduceCall>) -> Json<Value> {

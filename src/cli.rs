@@ -27,8 +27,10 @@ Examples:
       A rule of your own, built and tested.
 
 Every key of the configuration can be set in the environment: VOICE_ROOM_ and the
-key in upper case, with two underscores for each dot. Flags go before the
-environment, the environment before the file.
+key in upper case, with two underscores for each dot. Those within [[plugins]] and
+[[media.ice_servers]] cannot, but the whole list can, as TOML:
+VOICE_ROOM_PLUGINS='[{name=\"seats\"}]'. Flags go before the environment, the
+environment before the file.
 
 Exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage or configuration.";
 

@@ -40,6 +40,8 @@ use std::{
 use serde::{Serialize, Serializer};
 use url::{Host, Url};
 
+use crate::model::ConnectedWhen;
+
 pub use self::{
     effective::Effective,
     mistake::{Mistake, Mistakes, Origin},
@@ -139,6 +141,9 @@ pub struct AuthConfig {
     pub audience: Option<String>,
     /// Tolerated difference of clocks for `exp` and `nbf`. Default 30 s.
     pub leeway: Duration,
+    /// Whether raw WebSocket clients may come without a token, as users of whom
+    /// nothing is known. Default off.
+    pub anonymous: bool,
 }
 
 /// What a token's signature is verified with. Public keys from files or a JWKS
@@ -252,6 +257,14 @@ pub struct SessionsConfig {
     /// Events that may wait for a slow client before it is disconnected.
     /// Default 1024.
     pub outbox_capacity: usize,
+    /// How often a connection is pinged. Default 25 s.
+    pub ping_interval: Duration,
+    /// How long a client may take to answer a ping before it counts as gone.
+    /// Default 20 s.
+    pub ping_timeout: Duration,
+    /// How long a member of a call who uses REST alone stays without a request
+    /// and without ICE. Default 60 s.
+    pub rest_idle: Duration,
 }
 
 /// Limits and behaviour of rooms.
@@ -280,6 +293,9 @@ pub struct RoomsConfig {
     pub speaker_hold: Duration,
     /// Speakers that are reported at once. Default 16.
     pub speaker_max_entries: u16,
+    /// When a call counts as connected, where nobody in it says otherwise.
+    /// Default: at the first packet.
+    pub call_connected_when: ConnectedWhen,
 }
 
 impl Config {

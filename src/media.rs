@@ -77,8 +77,6 @@ pub enum MediaEvent {
         /// When the packet was seen.
         at: UnixMs,
     },
-    /// A producer that is listened to by a [`Probe`] has become loud.
-    Onset(ProducerId),
     /// The peer ended DTLS, or the handshake failed: the transport is of no more use.
     TransportEnded(TransportId),
 }

@@ -169,6 +169,17 @@ pub enum Source {
     Music,
 }
 
+/// When a call counts as connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectedWhen {
+    /// At the first RTP packet of anybody.
+    #[default]
+    First,
+    /// Once RTP of every party has arrived; of two at least.
+    Both,
+}
+
 /// The codec of a producer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

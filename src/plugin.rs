@@ -66,7 +66,7 @@ use tokio::sync::Notify;
 pub use breaker::BreakerState;
 pub use call::{
     Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
-    ParticipantView, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
+    ParticipantView, Pin, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
 pub use inspect::{Import, Inspection, inspect};
 pub use manifest::Manifest;

@@ -6,6 +6,7 @@
 
 mod active;
 mod apply;
+mod call;
 mod event;
 mod reason;
 mod registry;
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-pub use active::Pin;
+pub use call::CallProgress;
 pub use event::{Audience, CloseReason, Departure, Event, Inbox, Outbox, RoomEnd};
 use parking_lot::Mutex;
 pub use reason::Reason;
@@ -27,7 +28,7 @@ use registry::Registry;
 pub use registry::{Rooms, WeakRooms};
 pub use requests::{Consumed, Flow, Joined, Membership};
 use serde_json::Value;
-pub use state::{Direction, Snapshot, SnapshotProducer};
+pub use state::{Direction, Released, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;
@@ -44,7 +45,10 @@ use crate::{
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The answer is no: by the room's rules or a plugin's.
+    /// The answer is no, by the room's rules.
+    #[error("refused: {}", .0.message())]
+    Room(Reason),
+    /// The answer is no: by a plugin, or because the request cannot be understood.
     #[error("refused: {}", .0.message)]
     Refused(Refusal),
     /// The server failed.
@@ -60,12 +64,15 @@ impl From<Refusal> for Failure {
 
 impl From<Reason> for Failure {
     fn from(reason: Reason) -> Self {
-        Self::Refused(reason.into())
+        Self::Room(reason)
     }
 }
 
 /// A media queue as long as this is only full if its room's task has stopped.
 const MEDIA_EVENTS: usize = 8_192;
+
+/// Onsets that may wait.
+const ONSETS: usize = 64;
 
 /// One room: pure state, media handles and event queues behind one short lock.
 pub(crate) struct Room {
@@ -73,6 +80,8 @@ pub(crate) struct Room {
     core: Mutex<Core>,
     plugins: PluginHost,
     events: mpsc::Sender<MediaEvent>,
+    /// Who becomes loud, or stays so; what finds no room there is told again soon.
+    onsets: mpsc::Sender<ProducerId>,
     /// Rung when the set of those who are heard changes: its next deadline with it.
     turned: Arc<Notify>,
     registry: Weak<Registry>,
@@ -105,16 +114,26 @@ struct ProducerHandle {
     paused: Option<bool>,
     /// A task is bringing it in line.
     applying: bool,
-    /// Listens for its first words while nobody receives it.
+    /// Listens to its packets while the room is crowded.
     probe: Option<media::Probe>,
     /// A task is making a probe.
     probing: bool,
+}
+
+impl Drop for ProducerHandle {
+    fn drop(&mut self) {
+        self.producer.ending();
+    }
 }
 
 /// A consumer's media.
 struct ConsumerHandle {
     consumer: media::Consumer,
     _counted: Counted,
+    /// A task is bringing it in line.
+    following: bool,
+    /// And is to look once more, since what is wanted may have changed.
+    again: bool,
 }
 
 /// Handles that close when dropped, kept until the lock is released.
@@ -139,8 +158,10 @@ impl Room {
             active_speakers: config.max_active_speakers,
             active_hold_ms: millis(config.active_speaker_hold),
             active_grace_ms: millis(config.speaker_interval) * 2 + 100,
+            connected_when: config.call_connected_when,
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
+        let (onsets, heard) = mpsc::channel(ONSETS);
         let levels = media.levels();
         let room = Arc::new(Self {
             core: Mutex::new(Core {
@@ -155,11 +176,17 @@ impl Room {
             id,
             plugins: registry.plugins.clone(),
             events,
+            onsets,
             turned: Arc::default(),
             registry: Arc::downgrade(registry),
         });
         let turned = Arc::clone(&room.turned);
-        tokio::spawn(listen(Arc::downgrade(&room), queue, levels, turned));
+        let reports = Reports {
+            events: queue,
+            levels,
+            onsets: heard,
+        };
+        tokio::spawn(listen(Arc::downgrade(&room), reports, turned));
         room
     }
 
@@ -312,13 +339,20 @@ impl Core {
     }
 }
 
+/// What a room's media reports. What must not be lost has a queue of its own.
+struct Reports {
+    events: mpsc::Receiver<MediaEvent>,
+    levels: watch::Receiver<Vec<media::Level>>,
+    onsets: mpsc::Receiver<ProducerId>,
+}
+
 /// Feeds a room with what its media reports, until the room is gone.
-async fn listen(
-    room: Weak<Room>,
-    mut events: mpsc::Receiver<MediaEvent>,
-    mut levels: watch::Receiver<Vec<media::Level>>,
-    turned: Arc<Notify>,
-) {
+async fn listen(room: Weak<Room>, reports: Reports, turned: Arc<Notify>) {
+    let Reports {
+        mut events,
+        mut levels,
+        mut onsets,
+    } = reports;
     let mut deadline: Option<UnixMs> = None;
     let mut measuring = true;
     loop {
@@ -337,9 +371,6 @@ async fn listen(
                 let (Some(event), Some(room)) = (event, room.upgrade()) else { return };
                 room.change(|core| match event {
                     MediaEvent::FirstRtp { producer, at } => core.state.on_first_rtp(producer, at),
-                    MediaEvent::Onset(producer) => {
-                        core.state.on_onset(producer, UnixMs::now())
-                    }
                     MediaEvent::TransportEnded(transport) => {
                         core.state.on_transport_ended(transport, UnixMs::now())
                     }
@@ -351,6 +382,10 @@ async fn listen(
                 let Some(room) = room.upgrade() else { return };
                 let measured = levels.borrow_and_update().clone();
                 deadline = room.speaking(&measured);
+            }
+            Some(producer) = onsets.recv() => {
+                let Some(room) = room.upgrade() else { return };
+                room.change(|core| core.state.on_onset(producer, UnixMs::now()));
             }
             () = turned.notified() => {
                 let Some(room) = room.upgrade() else { return };

@@ -18,7 +18,7 @@ use crate::{
     reload,
     room::{RoomEnd, Rooms},
     signal::{
-        Faces,
+        Faces, SharedFaces,
         auth::{AuthConfigError, Authenticator},
         http::{self, HttpState},
         ledger::Records,
@@ -108,15 +108,10 @@ pub async fn run(
     let limit = config.server.shutdown_limit;
     let cors = cors(&config.server.allowed_origins);
     let ice_servers = serde_json::to_value(&config.media.ice_servers).unwrap_or_default();
-    let faces = Arc::new(Faces {
-        config,
-        auth,
-        rooms: rooms.clone(),
-        ice_servers,
-    });
+    let faces = Arc::new(Faces::new(config, auth, rooms.clone(), ice_servers));
     let (socketio, io) = socketio::layer(&faces);
     let state = HttpState {
-        faces,
+        faces: Arc::clone(&faces),
         media: media.clone(),
         plugins: plugins.clone(),
         records: Records::new(&store, &sinks),
@@ -158,6 +153,7 @@ pub async fn run(
             store,
             sinks,
             media,
+            faces,
             io,
             stop,
         },
@@ -177,6 +173,7 @@ struct Parts {
     store: Store,
     sinks: Sinks,
     media: Media,
+    faces: SharedFaces,
     io: socketioxide::SocketIo,
     stop: tokio::sync::oneshot::Sender<()>,
 }
@@ -189,6 +186,7 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
         store,
         sinks,
         media,
+        faces,
         io,
         stop,
     } = parts;
@@ -197,6 +195,8 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
     rooms.end_all(RoomEnd::Shutdown);
     // A moment for the last events to leave the queues.
     tokio::time::sleep(FAREWELL.min(limit / 4)).await;
+    faces.stop();
+    drop(faces);
     if tokio::time::timeout(limit / 8, io.close()).await.is_err() {
         warn!("some clients do not take their end: left to themselves");
     }

@@ -26,7 +26,8 @@ pub const PRODUCERS: &str = "voice_room_producers";
 /// Gauge: audio streams that participants receive.
 pub const CONSUMERS: &str = "voice_room_consumers";
 /// Histogram: seconds from a request to its answer; its count is the number of
-/// requests. By `event`, a name of the protocol (`plugin` for events that plugins
+/// requests. By `event`, a name of the protocol (`rtc:…` for REST, `call:…` for
+/// `/ws/call`, `socket:…` for the raw WebSocket, `plugin` for events that plugins
 /// answer and for unknown ones: clients choose those), and by `outcome`: `ok`,
 /// `refused` (a typed refusal), `failed` (an error of ours).
 pub const REQUEST_SECONDS: &str = "voice_room_request_seconds";

@@ -75,7 +75,15 @@ impl ToolError {
     /// For programs, which read standard output only.
     #[must_use]
     pub fn json(&self) -> String {
-        json(&json!({ "error": self.to_string() }))
+        let error = self.to_string();
+        let details = match self {
+            Self::Remote(error) => error.details(),
+            _ => None,
+        };
+        json(&match details {
+            Some(details) => json!({ "error": error, "details": details }),
+            None => json!({ "error": error }),
+        })
     }
 }
 

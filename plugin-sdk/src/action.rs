@@ -51,6 +51,25 @@ pub enum Action {
         /// Told to the user and, in `room:userLeft`, to the room.
         reason: String,
     },
+    /// Puts a user among the active speakers of the room, or keeps them out; holds for as
+    /// long as the room is open.
+    PinSpeaker {
+        /// Who, present or not.
+        user_id: UserId,
+        /// Where.
+        pin: Pin,
+    },
+}
+
+/// Whether a user is heard where a room forwards only those who spoke last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// Always, as far as the room's limit allows.
+    In,
+    /// Never, however small the room; goes before every other plugin's pin.
+    Out,
+    /// As the user speaks: takes the plugin's own pin back.
+    Auto,
 }
 
 /// What the server is asked to do, in this order, in the room of the call.
@@ -160,6 +179,13 @@ impl Actions {
             user_id,
             reason: reason.into(),
         })
+    }
+
+    /// Puts a user among the active speakers of the room, keeps them out, or leaves it to
+    /// their voice again.
+    #[must_use]
+    pub fn pin_speaker(self, user_id: UserId, pin: Pin) -> Self {
+        self.push(Action::PinSpeaker { user_id, pin })
     }
 
     /// Adds one action.

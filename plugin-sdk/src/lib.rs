@@ -119,6 +119,7 @@
 //! | `mute` | [`Actions::mute`], [`Actions::unmute`] |
 //! | `close` | [`Actions::close`] |
 //! | `kick` | [`Actions::kick`] |
+//! | `pin-speaker` | [`Actions::pin_speaker`] |
 //! | `amend` | [`Permit::start_muted`], [`Permit::priority`], [`Permit::attach`] |
 //!
 //! [`log`] and [`Settings`] are always there. A component that uses an import which was not
@@ -356,7 +357,7 @@ pub mod __guest {
     pub use crate::guest::{Exports, Registered, bindings};
 }
 
-pub use action::{Action, Actions, Target};
+pub use action::{Action, Actions, Pin, Target};
 pub use call::{
     BeforeConsume, BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave,
     OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer, SpeakerChanged,

@@ -87,13 +87,15 @@ pub enum Capability {
     Close,
     /// Remove users from a room.
     Kick,
+    /// Say who is among the active speakers of a room.
+    PinSpeaker,
     /// Say how an allowed producer begins.
     Amend,
 }
 
 impl Capability {
     /// All, in the order in which they are listed to people.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::KeyValue,
         Self::Timers,
         Self::Publish,
@@ -102,6 +104,7 @@ impl Capability {
         Self::Mute,
         Self::Close,
         Self::Kick,
+        Self::PinSpeaker,
         Self::Amend,
     ];
 
@@ -117,6 +120,7 @@ impl Capability {
             Self::Mute => "mute",
             Self::Close => "close",
             Self::Kick => "kick",
+            Self::PinSpeaker => "pin-speaker",
             Self::Amend => "amend",
         }
     }

@@ -19,6 +19,7 @@ use super::{
     reader::{Overrides, Report, Section},
     sink,
 };
+use crate::model::ConnectedWhen;
 
 const MIB: usize = 1024 * 1024;
 
@@ -171,6 +172,7 @@ fn auth(root: &mut Section<'_>, dev: bool) -> AuthConfig {
             &kind::seconds(0..=3600),
             Duration::from_secs(30),
         ),
+        anonymous: root.value("auth.anonymous", &kind::boolean(), false),
     }
 }
 
@@ -279,6 +281,21 @@ fn sessions(root: &mut Section<'_>) -> SessionsConfig {
             64 * 1024,
         ),
         outbox_capacity: root.value("sessions.outbox_capacity", &kind::whole(16..=65_536), 1024),
+        ping_interval: root.value(
+            "sessions.ping_interval_ms",
+            &kind::millis(100..=600_000),
+            Duration::from_secs(25),
+        ),
+        ping_timeout: root.value(
+            "sessions.ping_timeout_ms",
+            &kind::millis(100..=600_000),
+            Duration::from_secs(20),
+        ),
+        rest_idle: root.value(
+            "sessions.rest_idle_ms",
+            &kind::millis(100..=86_400_000),
+            Duration::from_secs(60),
+        ),
     }
 }
 
@@ -313,6 +330,11 @@ fn rooms(root: &mut Section<'_>) -> RoomsConfig {
             Duration::from_secs(1),
         ),
         speaker_max_entries: root.value("rooms.speaker_max_entries", &kind::whole(1..=1000), 16),
+        call_connected_when: root.value(
+            "rooms.call_connected_when",
+            &kind::choice(),
+            ConnectedWhen::First,
+        ),
     }
 }
 
@@ -359,4 +381,8 @@ fn check(config: &Config, report: &mut Report) {
 
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for ConnectedWhen {
+    const WORDS: &'static [(&'static str, Self)] = &[("first", Self::First), ("both", Self::Both)];
 }

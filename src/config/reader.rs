@@ -293,7 +293,10 @@ impl<'r> Section<'r> {
     pub(super) fn finish(self) {
         let mut unknown = Vec::new();
         self.unknown_keys(&self.table, &self.name, &mut unknown);
-        let variables: Vec<_> = self.report.known.iter().map(|key| variable(key)).collect();
+        let known = self.report.known.iter();
+        // What is within an array of tables has no variable of its own.
+        let named = known.filter(|key| !key.contains('['));
+        let variables: Vec<_> = named.map(|key| variable(key)).collect();
         for name in self.overrides.environment.into_keys() {
             let problem = match most_alike(&name, &variables) {
                 Some(other) => format!("unknown variable; did you mean {other}?"),

@@ -330,6 +330,31 @@ fn variables_of_kubernetes_services_and_of_the_build_are_no_mistakes() {
 }
 
 #[test]
+fn an_array_of_tables_has_one_variable_and_its_tables_keys_have_none() {
+    let config = loaded(&Case {
+        dev: true,
+        environment: &[
+            ("VOICE_ROOM_PLUGINS", "[{ name = 'seats', watch = false }]"),
+            ("VOICE_ROOM_MEDIA__ICE_SERVERS", "[{ urls = ['stun:x'] }]"),
+        ],
+        ..Case::default()
+    });
+    assert_eq!(config.plugins.len(), 1);
+    assert!(config.plugins[0].name == "seats" && !config.plugins[0].watch);
+    assert_eq!(config.media.ice_servers.len(), 1);
+
+    let found = mistakes(&Case {
+        dev: true,
+        environment: &[("VOICE_ROOM_PLUGINS_0__TIME_BUDGET_MS", "5")],
+        ..Case::default()
+    });
+    assert_eq!(
+        found,
+        ["VOICE_ROOM_PLUGINS_0__TIME_BUDGET_MS: unknown variable"]
+    );
+}
+
+#[test]
 fn the_standard_plugins_run_where_the_configuration_names_none() {
     let config = loaded(&dev("plugins_dir = '/p'"));
 

@@ -22,7 +22,7 @@ use mediasoup::{
     types::rtp_parameters::RtpCodecCapabilityFinalized,
 };
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tracing::{debug, info, warn};
 
@@ -87,7 +87,7 @@ impl Cluster {
         let limit = config.request_timeout;
         let source = Router::open(media.berth(None)?, config).await?;
         let (observer, levels) = observe(&source, rooms, limit).await?;
-        let capabilities = Arc::new(json!(source.router.rtp_capabilities()));
+        let capabilities = Arc::new(source.rtp_capabilities());
         let placement = Placement::new(source.worker(), rooms.max_consumers_per_router);
         Ok(Self {
             source,
@@ -165,6 +165,23 @@ impl Cluster {
                 result => return result,
             }
         }
+    }
+
+    /// Creates a transport for a participant who sends and receives so many streams
+    /// over it: on the source router, where producers live. Its end is reported to
+    /// `events`.
+    ///
+    /// # Errors
+    /// If the worker fails the request.
+    pub async fn create_two_way_transport(
+        self: &Arc<Self>,
+        expected: usize,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Result<Transport, MediaError> {
+        let key = self.placement(|one| one.sit_at(RouterKey::SOURCE, expected));
+        let seat = Seat::new(Arc::downgrade(self), key, RouterKey::SOURCE);
+        self.transport_on(&self.source, Some(Arc::new(seat)), events)
+            .await
     }
 
     fn sit(self: &Arc<Self>, expected: usize) -> Seat {
@@ -250,7 +267,7 @@ impl Cluster {
                 return Ok(branch);
             };
             let pipes = missing.iter().map(|one| self.pipe(one, &branch));
-            future::try_join_all(pipes).await?;
+            all_of(pipes).await?;
         }
         Err(MediaError::TimedOut("pipe every producer"))
     }
@@ -289,7 +306,7 @@ impl Cluster {
                 return Ok(());
             };
             let pipes = missing.iter().map(|branch| self.pipe(producer, branch));
-            future::try_join_all(pipes).await?;
+            all_of(pipes).await?;
         }
         Err(MediaError::TimedOut("pipe to every router"))
     }
@@ -350,11 +367,13 @@ impl Cluster {
         !self.members.lock().branches.contains_key(&branch.key)
     }
 
-    /// A worker has died. `true` if it carried a branch: the transports on it are
-    /// of no more use, and the next listener finds another router.
-    pub fn lose_worker(&self, worker: WorkerKey) -> bool {
+    /// A worker has died. If it carried a branch, the transports on that are of no
+    /// more use, and the next listener finds another router.
+    pub fn lose_worker(&self, worker: WorkerKey) {
         let branch = self.members.lock().placement.branch_on(worker);
-        branch.inspect(|key| self.lose(*key)).is_some()
+        if let Some(key) = branch {
+            self.lose(key);
+        }
     }
 
     fn lose(&self, key: RouterKey) {
@@ -408,15 +427,15 @@ impl Cluster {
         })
     }
 
-    /// Listens to a producer's packets: its loud ones are reported to `events` as
-    /// [`MediaEvent::Onset`] until the probe is dropped.
+    /// Listens to a producer's packets until the probe is dropped: while it is loud,
+    /// `onsets` has its id ten times a second, as far as there is room.
     ///
     /// # Errors
     /// If the worker fails the request.
     pub async fn probe(
         &self,
         producer: &Producer,
-        events: mpsc::Sender<MediaEvent>,
+        onsets: mpsc::Sender<ProducerId>,
     ) -> Result<Probe, MediaError> {
         let direct = self
             .direct
@@ -434,10 +453,18 @@ impl Cluster {
             capabilities,
             self.threshold,
             self.limit,
-            events,
+            onsets,
         )
         .await
     }
+}
+
+/// Waits for all, also where one fails: a request that is given up half-way leaves
+/// something on the worker that nobody holds.
+async fn all_of(
+    pipes: impl Iterator<Item = impl Future<Output = Result<(), MediaError>>>,
+) -> Result<(), MediaError> {
+    future::join_all(pipes).await.into_iter().collect()
 }
 
 /// The observer that measures levels, and where its latest report is to be had.

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mediasoup::{
@@ -13,8 +13,9 @@ use mediasoup::{
         RtpCapabilities, RtpParameters, Transport as _, WebRtcTransport,
         WebRtcTransportRemoteParameters,
     },
-    types::data_structures::DtlsState,
+    types::data_structures::{DtlsState, IceState},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::error;
@@ -28,6 +29,11 @@ use super::{
 };
 use crate::model::{ConsumerId, TransportId};
 
+/// How long after the end of a producer another one with its SSRC or MID is tried
+/// again, and how often.
+const FREE_LIMIT: Duration = Duration::from_secs(1);
+const FREE_PAUSE: Duration = Duration::from_millis(2);
+
 /// A WebRTC transport of one participant. Cheap to clone.
 #[derive(Clone)]
 pub struct Transport {
@@ -37,6 +43,8 @@ pub struct Transport {
     /// Whether packets of this transport are traced: its first producer decides.
     traced: Arc<OnceLock<bool>>,
     observer: AudioLevelObserver,
+    /// When one of its producers ended last.
+    ended: Arc<Mutex<Option<Instant>>>,
     /// Last, so that the transport has gone when the place is given back.
     place: Arc<Place>,
 }
@@ -72,6 +80,7 @@ impl Transport {
             limit,
             traced: Arc::default(),
             observer,
+            ended: Arc::default(),
             place: Arc::new(place),
         }
     }
@@ -107,6 +116,13 @@ impl Transport {
         })
     }
 
+    /// Whether ICE reaches the peer now.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        let state = self.transport.ice_state();
+        matches!(state, IceState::Connected | IceState::Completed)
+    }
+
     /// Takes the peer's DTLS parameters; the handshake follows by itself.
     ///
     /// # Errors
@@ -140,6 +156,28 @@ impl Transport {
         rtp_parameters: RtpParameters,
         paused: bool,
     ) -> Result<Producer, RtpError> {
+        loop {
+            match self.try_produce(rtp_parameters.clone(), paused).await {
+                Err(RtpError::Unsupported(_)) if self.may_still_free() => {
+                    tokio::time::sleep(FREE_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether the worker may still hold the SSRC and MID of a producer that has
+    /// ended: it frees them within a message's round trip or two.
+    fn may_still_free(&self) -> bool {
+        let ended = *self.ended.lock();
+        ended.is_some_and(|at| at.elapsed() < FREE_LIMIT)
+    }
+
+    async fn try_produce(
+        &self,
+        rtp_parameters: RtpParameters,
+        paused: bool,
+    ) -> Result<Producer, RtpError> {
         // Once a stream without an SSRC is there, a trace of any packet of the
         // transport could end the process: a trace that is on cannot be joined.
         let safe = lenient::trace_is_safe(&rtp_parameters);
@@ -166,6 +204,7 @@ impl Transport {
         };
         let setting = Setting {
             observer: self.observer.clone(),
+            ended: Arc::clone(&self.ended),
             events: self.events.clone(),
             limit: self.limit,
             traced,
@@ -270,7 +309,9 @@ impl Consumer {
     /// If the worker fails a request.
     pub async fn follow(&self, wanted: impl Fn() -> bool) -> Result<(), MediaError> {
         let (consumer, limit) = (&self.inner.consumer, self.inner.limit);
-        let mut flows = self.inner.flows.lock().await;
+        let mut flows = tokio::time::timeout(limit, self.inner.flows.lock())
+            .await
+            .map_err(|_| MediaError::TimedOut("an earlier pause or resume"))?;
         loop {
             let wanted = wanted();
             if *flows == Some(wanted) {

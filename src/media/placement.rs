@@ -83,6 +83,12 @@ impl Placement {
             .with_room_for(expected)
             .or_else(|| self.add_router(workers))
             .unwrap_or_else(|| self.emptiest());
+        (self.sit_at(router, expected), router)
+    }
+
+    /// Reserves a place on this very router, however full it is.
+    pub(super) fn sit_at(&mut self, router: RouterKey, expected: usize) -> SeatKey {
+        let expected = expected.max(1);
         let key = SeatKey(self.next_seat);
         self.next_seat += 1;
         let seat = Seat {
@@ -95,7 +101,7 @@ impl Placement {
             spot.seats += 1;
         }
         self.seats.insert(key, seat);
-        (key, router)
+        key
     }
 
     fn with_room_for(&self, expected: usize) -> Option<RouterKey> {
@@ -248,6 +254,18 @@ mod tests {
         room.add_consumer(seat);
         assert_ne!(room.sit(1, workers(2)).1, RouterKey::SOURCE);
         room.remove_consumer(seat);
+        assert_eq!(room.sit(1, workers(2)).1, RouterKey::SOURCE);
+    }
+
+    #[test]
+    fn who_must_sit_at_the_source_takes_room_from_the_others() {
+        let mut room = room(2);
+        let seat = room.sit_at(RouterKey::SOURCE, 2);
+        let (_, elsewhere) = room.sit(1, workers(2));
+        assert_ne!(elsewhere, RouterKey::SOURCE);
+        room.sit_at(RouterKey::SOURCE, 1);
+        assert_eq!(loads(&room), [3, 1]);
+        assert_eq!(room.leave(seat), None);
         assert_eq!(room.sit(1, workers(2)).1, RouterKey::SOURCE);
     }
 

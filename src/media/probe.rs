@@ -1,6 +1,7 @@
-//! Hears the first loud packets of a stream. Level reports come four times a
-//! second at best: too late for the first words of somebody whom nobody receives
-//! yet. A probe takes the packets themselves, which claim their level (RFC 6464).
+//! Listens to a stream's packets. Level reports come four times a second at best,
+//! too late for the first words of somebody whom nobody receives yet, and leave out
+//! streams of few packets. A probe takes the packets themselves, which claim their
+//! level (RFC 6464).
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use mediasoup::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{MediaError, MediaEvent, Producer, bounded, participant::report};
+use super::{MediaError, Producer, bounded};
+use crate::model::ProducerId;
 
 /// Loud packets in a row that make an onset: one alone may be a click.
 const LOUD_PACKETS: u32 = 2;
@@ -35,7 +37,7 @@ impl Probe {
         capabilities: RtpCapabilities,
         threshold: i8,
         limit: Duration,
-        events: mpsc::Sender<MediaEvent>,
+        onsets: mpsc::Sender<ProducerId>,
     ) -> Result<Self, MediaError> {
         let options = ConsumerOptions::new(producer.inner.producer.id(), capabilities);
         let consumer = bounded(limit, "probe producer", direct.consume(options)).await?;
@@ -54,7 +56,8 @@ impl Probe {
                     .or_else(|| sounds(packet).then_some(threshold));
                 let loud = volume.is_some_and(|volume| volume >= threshold);
                 if ear.lock().hear(loud, Instant::now()) {
-                    report(&events, MediaEvent::Onset(id));
+                    // If there is no room, the next one comes soon.
+                    onsets.try_send(id).ok();
                 }
             })
             .detach();

@@ -6,7 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mediasoup::{
@@ -32,6 +32,8 @@ pub(super) struct ProducerInner {
     pub(super) producer: mediasoup::producer::Producer,
     observer: AudioLevelObserver,
     observed: AtomicBool,
+    /// When a producer of its transport ended last.
+    ended: Arc<Mutex<Option<Instant>>>,
     events: mpsc::Sender<MediaEvent>,
     limit: Duration,
     traced: bool,
@@ -45,6 +47,8 @@ pub(super) struct ProducerInner {
 /// What a new producer runs with.
 pub(super) struct Setting {
     pub(super) observer: AudioLevelObserver,
+    /// To be told when it ends.
+    pub(super) ended: Arc<Mutex<Option<Instant>>>,
     pub(super) events: mpsc::Sender<MediaEvent>,
     pub(super) limit: Duration,
     pub(super) traced: bool,
@@ -56,6 +60,7 @@ impl Drop for ProducerInner {
     /// end of a producer takes as well: were a report its last holder, the media
     /// thread would wait for itself. So no report may name it any more.
     fn drop(&mut self) {
+        *self.ended.lock() = Some(Instant::now());
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -80,6 +85,7 @@ impl Producer {
                 producer,
                 observer: setting.observer,
                 observed: AtomicBool::new(false),
+                ended: setting.ended,
                 events: setting.events,
                 limit: setting.limit,
                 traced: setting.traced,
@@ -88,6 +94,12 @@ impl Producer {
                 pipes: Mutex::default(),
             }),
         }
+    }
+
+    /// Nobody wants it any more: what follows it on the transport may have to wait
+    /// until the last holder has let go.
+    pub fn ending(&self) {
+        *self.inner.ended.lock() = Some(Instant::now());
     }
 
     /// The id under which a router has this stream.

@@ -10,6 +10,8 @@ use mediasoup::prelude::{
     WebRtcTransport, WebRtcTransportOptions,
 };
 
+use serde_json::{Value, json};
+
 use super::{
     MediaError, WorkerKey, bounded,
     workers::{Berth, Load},
@@ -46,6 +48,12 @@ impl Router {
             initial_bitrate: config.initial_outgoing_bitrate,
             _counted: Counted::one(telemetry::ROUTERS),
         })
+    }
+
+    /// What it can receive and send, in mediasoup's JSON shape. Every router is made
+    /// alike.
+    pub(super) fn rtp_capabilities(&self) -> Value {
+        json!(self.router.rtp_capabilities())
     }
 
     pub(super) fn worker(&self) -> WorkerKey {

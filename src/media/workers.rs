@@ -18,10 +18,11 @@ use mediasoup::{
     worker::{WorkerLogLevel, WorkerLogTag},
 };
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use serde_json::Value;
+use tokio::sync::{OnceCell, mpsc};
 use tracing::{error, info, warn};
 
-use super::{Cluster, MediaError, bounded};
+use super::{Cluster, MediaError, bounded, router::Router};
 use crate::{
     config::{MediaConfig, RoomsConfig},
     telemetry,
@@ -56,6 +57,8 @@ struct Inner {
     live: Mutex<HashMap<usize, Live>>,
     next_key: AtomicU64,
     deaths: mpsc::Sender<(usize, WorkerKey)>,
+    /// Of every router: they are all made alike.
+    capabilities: OnceCell<Arc<Value>>,
 }
 
 impl Media {
@@ -78,6 +81,7 @@ impl Media {
                 next_key: AtomicU64::new(1),
                 deaths,
                 config,
+                capabilities: OnceCell::new(),
             }),
         };
         for index in 0..media.inner.config.workers {
@@ -153,6 +157,18 @@ impl Media {
             key: chosen.key,
             load: Load(Arc::clone(&chosen.load)),
         })
+    }
+
+    /// What every room's router can receive and send, in mediasoup's JSON shape.
+    ///
+    /// # Errors
+    /// The first time, if no worker is running or the worker fails the request.
+    pub async fn rtp_capabilities(&self) -> Result<Arc<Value>, MediaError> {
+        let ask = || async {
+            let router = Router::open(self.berth(None)?, &self.inner.config).await?;
+            Ok(Arc::new(router.rtp_capabilities()))
+        };
+        self.inner.capabilities.get_or_try_init(ask).await.cloned()
     }
 
     /// Ends a worker and replaces it exactly as if its thread had died. The

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{
-    Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+use crate::{
+    model::{
+        Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+    },
+    store::Staged,
 };
 
 /// The room of a call.
@@ -299,6 +302,25 @@ pub enum Action {
         /// Told to the user and to the room.
         reason: String,
     },
+    /// Put a user among those who are heard, or keep them out.
+    PinSpeaker {
+        /// Who.
+        user: UserId,
+        /// Where.
+        pin: Pin,
+    },
+}
+
+/// What a plugin has decided of a user's place among those who are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pin {
+    /// Always heard, as far as the limit allows.
+    In,
+    /// Never heard, however small the room; goes before every other pin.
+    Out,
+    /// As the user speaks.
+    Auto,
 }
 
 /// Whose producers an action is about.
@@ -395,10 +417,26 @@ impl Input {
         }
     }
 
+    /// The changes with which a call begins: whom they are about, and, which stays also where
+    /// the guest has no say, that the timer that it is for has fired.
+    pub(super) fn staged(&self, now: UnixMs) -> Staged {
+        let mut staged = Staged::new(now);
+        staged.about(self.user(), self.producer());
+        if let Self::Fact(Fact::Timer { room, key, due, .. }) = self {
+            staged.fired(&room.id, key, *due);
+        }
+        staged
+    }
+
     /// The user in question, where there is one.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
-        let participant = match self {
+        self.participant().map(|participant| participant.user.id)
+    }
+
+    /// The participant in question, where there is one.
+    pub(super) fn participant(&self) -> Option<&ParticipantView> {
+        Some(match self {
             Self::BeforeJoin(call) | Self::DescribeRoom(call) => &call.participant,
             Self::BeforeProduce(call) => &call.participant,
             Self::BeforeConsume(call) => &call.participant,
@@ -414,8 +452,7 @@ impl Input {
                 | Fact::Timer { .. }
                 | Fact::SpeakerChanged { .. } => return None,
             },
-        };
-        Some(participant.user.id)
+        })
     }
 
     /// Which function of the guest it calls.

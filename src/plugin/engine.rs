@@ -2,13 +2,13 @@
 
 use std::{
     path::Path,
-    sync::mpsc,
+    sync::{LazyLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine as Wasmtime, InstanceAllocationStrategy, OptLevel,
+    Cache, CacheConfig, Config, Enabled, Engine as Wasmtime, InstanceAllocationStrategy, OptLevel,
     PoolingAllocationConfig, component::Linker,
 };
 
@@ -26,6 +26,11 @@ const PARTS: u32 = 16;
 /// Instances for which there is room beyond those that are configured: an instance is
 /// replaced while the last one's memory may still be on its way out.
 const SPARE: u32 = 8;
+
+/// What a place in the pool keeps of the memory and of each table of the instance that was in
+/// it, in bytes.
+const KEPT_MEMORY: usize = 512 << 10;
+const KEPT_TABLE: usize = 64 << 10;
 
 /// Compiles components and gives their instances a place to run.
 pub(super) struct Engine {
@@ -124,10 +129,11 @@ fn absolute(path: &Path) -> std::io::Result<std::path::PathBuf> {
 }
 
 fn pool(instances: usize) -> PoolingAllocationConfig {
-    // While a plugin is swapped, two versions of it are there.
+    // While a plugin is swapped, two versions of it are there; and of fresh instances, the one
+    // that runs and the one made ahead.
     let instances = u32::try_from(instances)
         .unwrap_or(u32::MAX)
-        .saturating_mul(2)
+        .saturating_mul(3)
         .saturating_add(SPARE);
     let parts = instances.saturating_mul(PARTS);
     let mut pool = PoolingAllocationConfig::new();
@@ -141,5 +147,31 @@ fn pool(instances: usize) -> PoolingAllocationConfig {
         .max_tables_per_component(PARTS)
         .max_tables_per_module(4)
         .table_elements(limits::TABLE_ELEMENTS);
+    if tells_pages() {
+        // What a guest has written is set back by copying, and only beyond this by giving pages
+        // back to the machine, which the next instance would have to fault in again.
+        pool.linear_memory_keep_resident(KEPT_MEMORY)
+            .table_keep_resident(KEPT_TABLE)
+            .pagemap_scan(Enabled::Yes);
+    }
     pool
+}
+
+/// Whether the kernel tells which pages a guest has touched (Linux 6.7 and later). Without
+/// that, the lowest addresses would be set back whether touched or not, for nothing: what a
+/// guest writes is mostly further up.
+fn tells_pages() -> bool {
+    static TELLS: LazyLock<bool> = LazyLock::new(|| {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(1)
+            .total_core_instances(1)
+            .total_memories(1)
+            .total_tables(1)
+            .total_stacks(1)
+            .pagemap_scan(Enabled::Yes);
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        Wasmtime::new(&config).is_ok()
+    });
+    *TELLS
 }

@@ -160,7 +160,7 @@ impl State {
                 refused: false,
                 meters,
             },
-            call: Call::new(None, UnixMs(0), Duration::ZERO),
+            call: Call::new(None, Staged::new(UnixMs(0)), Duration::ZERO),
             wasi: wasi::empty(&printed, conditions.random),
             printed,
             resumed: Arc::default(),
@@ -179,6 +179,8 @@ pub(super) struct Call {
     pub(super) budget: Duration,
     /// What the guest has asked for, where somebody wants to know.
     pub(super) trace: Option<Trace>,
+    /// Whether the guest has used keys, timers or events.
+    pub(super) used_store: bool,
     room: Option<RoomId>,
     lines: u32,
 }
@@ -189,13 +191,14 @@ impl Call {
         std::mem::replace(&mut self.staged, Staged::new(UnixMs(0)))
     }
 
-    pub(super) fn new(room: Option<RoomId>, at: UnixMs, budget: Duration) -> Self {
+    pub(super) fn new(room: Option<RoomId>, staged: Staged, budget: Duration) -> Self {
         Self {
-            staged: Staged::new(at),
+            staged,
             began: Instant::now(),
             spent: Duration::ZERO,
             budget,
             trace: None,
+            used_store: false,
             room,
             lines: 0,
         }

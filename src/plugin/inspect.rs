@@ -246,6 +246,7 @@ fn power(capability: Capability) -> &'static str {
         Capability::Mute => "mute producers in the room, and lift its own mutes",
         Capability::Close => "close producers in the room",
         Capability::Kick => "remove users from the room",
+        Capability::PinSpeaker => "say who is heard among the room's speakers, and who is not",
         Capability::Amend => "say how a producer begins: muted, its priority, its data",
     }
 }

@@ -5,7 +5,7 @@ mod hooks;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -143,6 +143,8 @@ pub(super) struct Template {
     pub(super) conditions: Conditions,
     /// Who watches its calls.
     pub(super) observer: Option<Arc<Observer>>,
+    /// Whether `init` has asked for something that other calls can change, or has changed it.
+    init_uses_store: AtomicBool,
     isolation: Isolation,
     memory_limit: usize,
     engine: Arc<Engine>,
@@ -170,6 +172,7 @@ impl Template {
             retry_limit: config.retry_limit,
             conditions: Conditions::default(),
             observer: None,
+            init_uses_store: AtomicBool::new(false),
             isolation: config.isolation,
             memory_limit: config.memory_limit,
             engine,
@@ -178,9 +181,33 @@ impl Template {
         })
     }
 
+    /// Whether an instance is the same whenever it is made, so that it can be made ahead.
+    pub(super) fn is_made_ahead(&self) -> bool {
+        !self.init_uses_store.load(Ordering::Relaxed)
+    }
+
     /// Whether the component has the hook.
     pub(super) fn has(&self, hook: Hook) -> bool {
         self.found.has(hook)
+    }
+
+    /// The version takes over. `swap` has the lanes go over to it, and tells how many of them
+    /// cannot do so at once.
+    pub(super) fn take_over(&self, swap: impl FnOnce() -> usize) {
+        match &self.observer {
+            Some(observer) => observer.take_over(swap),
+            None => {
+                swap();
+            }
+        }
+    }
+
+    /// A lane that could not go over to this version at once has done so: no call of the one
+    /// before is left in it.
+    pub(super) fn gone_over(&self) {
+        if let Some(observer) = &self.observer {
+            observer.gone_over();
+        }
     }
 
     /// The longest that a caller waits for a call, its time in the queue included.
@@ -223,7 +250,7 @@ impl Template {
         meter_time(&mut store);
         let budget = self.hooks.of(Hook::Init).time_budget;
         let at = conditions.at.unwrap_or_else(UnixMs::now);
-        begin(&mut store, None, at, budget);
+        begin(&mut store, None, Staged::new(at), budget);
         let started = self.start(&mut store).await;
         let failed = started.as_ref().err();
         let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
@@ -259,6 +286,9 @@ impl Template {
             }
         };
         log_printed(store);
+        if store.data().call.used_store {
+            self.init_uses_store.store(true, Ordering::Relaxed);
+        }
         store.data_mut().memory.begin();
         let staged = store.data_mut().call.take_staged();
         if self.identity.space.apply(staged).is_err() {
@@ -292,9 +322,9 @@ fn nanos_since(began: Instant) -> u64 {
 }
 
 /// Prepares the store for one call.
-fn begin(store: &mut Store<State>, room: Option<RoomId>, at: UnixMs, budget: Duration) {
+fn begin(store: &mut Store<State>, room: Option<RoomId>, staged: Staged, budget: Duration) {
     let state = store.data_mut();
-    state.call = Call::new(room, at, budget);
+    state.call = Call::new(room, staged, budget);
     state.resumed.store(0, Ordering::Relaxed);
     let Conditions {
         traced,
@@ -373,10 +403,12 @@ impl Instance {
         self.store.data().memory.used
     }
 
-    /// Whether it has grown so near to its memory limit that it had better be replaced than
-    /// fail a call. Some languages collect their garbage later than the limit allows.
-    pub(super) fn is_worn(&self) -> bool {
-        self.store.data().memory.is_nearly_full()
+    /// The instance for the next call, after one that has succeeded. `None` if it has grown so
+    /// near to its memory limit that it had better be replaced than fail that call: some
+    /// languages collect their garbage later than the limit allows.
+    pub(super) fn kept(self: Box<Self>) -> Option<Box<Self>> {
+        let worn = self.store.data().memory.is_nearly_full();
+        (!worn).then_some(self)
     }
 
     /// Calls the hook. The room hears of nothing yet: keys, events and actions are in the
@@ -397,8 +429,8 @@ impl Instance {
 
     async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
-        let (room, at) = (input.room().clone(), input.at());
-        begin(&mut self.store, Some(room), at, budget);
+        let (room, staged) = (input.room().clone(), input.staged(input.at()));
+        begin(&mut self.store, Some(room), staged, budget);
         let called = self.hooks.call(&mut self.store, input).await;
         let state = self.store.data();
         let identity = &state.identity;

@@ -9,6 +9,7 @@
 //! The lane outlives the versions of its plugin: a swap replaces the instance between two
 //! calls, and what waits does not notice.
 
+mod ahead;
 mod facts;
 mod turn;
 
@@ -20,7 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -32,7 +32,7 @@ use super::{
     breaker::{Breaker, BreakerState, Effect},
     call::Input,
     instance::{Failure, Instance, Output, Template},
-    meters::Meters,
+    meters::{Meters, Outcome},
     place::CallFailure,
     queue::{Claim, Queue, Reply, Telling},
     throttle::Throttle,
@@ -41,6 +41,7 @@ use crate::{
     model::{Hook, UnixMs},
     store::{Space, Store},
 };
+use ahead::Ahead;
 use turn::Turn;
 
 /// How long a lane works through its queue before other tasks have a turn.
@@ -65,25 +66,27 @@ pub(super) struct Common {
     pub(super) last_failure: Mutex<Option<CallFailure>>,
     /// Told when the plugin is called again after it was left alone.
     pub(super) recovered: Arc<Notify>,
-    /// Taken alone for a call that is made again because another lane's has changed what it
-    /// compares, and shared to write keys, so that the second time it succeeds.
-    pub(super) contended: RwLock<()>,
+    /// Shared to write keys. Taken alone for a call that is made again because another lane's
+    /// has changed what it compares, so that the second time it succeeds, and for a copy of
+    /// the keys that has all of every call or nothing.
+    pub(super) contended: Arc<RwLock<()>>,
 }
 
 /// See the module.
 pub(super) struct Lane {
     common: Arc<Common>,
-    version: ArcSwap<Template>,
     /// Callers may be outside of it.
     runtime: Handle,
     state: Mutex<LaneState>,
-    /// Told whenever nothing waits and nothing runs.
+    /// Told when nothing waits and nothing runs, if somebody awaits it.
     idle: Notify,
     /// Told of another version, and of the end.
     swapped: Notify,
 }
 
 struct LaneState {
+    /// What is called, from the next call on.
+    version: Arc<Template>,
     slot: Slot,
     queue: Queue,
     /// The fact that is being told. Who takes it decides what becomes of it: the turn, that
@@ -91,6 +94,9 @@ struct LaneState {
     telling: Option<Telling>,
     /// An instance of a newer version than the one that runs.
     successor: Option<Held>,
+    ahead: Ahead,
+    /// Whether somebody waits until nothing waits and nothing runs.
+    awaited: bool,
     stopped: bool,
 }
 
@@ -142,15 +148,17 @@ impl Lane {
     /// Must be called within the runtime in which the lane is to work.
     pub(super) fn new(common: Arc<Common>, version: Arc<Template>, held: Held) -> Arc<Self> {
         let state = Mutex::new(LaneState {
+            version,
             slot: Slot::Ready(held),
             queue: Queue::default(),
             telling: None,
             successor: None,
+            ahead: Ahead::default(),
+            awaited: false,
             stopped: false,
         });
         Arc::new(Self {
             common,
-            version: ArcSwap::new(version),
             runtime: Handle::current(),
             state,
             idle: Notify::new(),
@@ -159,10 +167,12 @@ impl Lane {
     }
 
     /// Goes over to another version: a call that runs ends on the old one, the next begins on
-    /// the new one.
-    pub(super) fn swap(&self, version: Arc<Template>, held: Held) {
+    /// the new one. Whether nothing runs on the old one any more; if not, the new one is told
+    /// [when that is so](Template::gone_over).
+    pub(super) fn swap(&self, version: Arc<Template>, held: Held) -> bool {
         let mut state = self.state.lock();
-        self.version.store(version);
+        let old_version = std::mem::replace(&mut state.version, version);
+        let ahead = state.ahead.forget();
         if matches!(state.slot, Slot::Down) && !state.stopped {
             // The turn that waits is about to wake: questions may wait for it.
             state.slot = Slot::Running;
@@ -171,9 +181,11 @@ impl Lane {
             Slot::Ready(ready) => Some(std::mem::replace(ready, held)),
             Slot::Empty | Slot::Running | Slot::Down => state.successor.replace(held),
         };
+        let at_once = matches!(state.slot, Slot::Ready(_));
         drop(state);
         self.swapped.notify_waiters();
-        drop(old);
+        drop((old, ahead, old_version));
+        at_once
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -233,7 +245,7 @@ impl Lane {
             Some(queued)
         };
         let turn = match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(held) => Some(Turn::new(self, Some(held))),
+            Slot::Ready(held) => Some(Turn::new(self, &state, Some(held))),
             slot => {
                 state.slot = slot;
                 None
@@ -250,7 +262,7 @@ impl Lane {
 
     async fn wait(&self, hook: Hook, claim: Claim, mut reply: oneshot::Receiver<Reply>) -> Reply {
         let lost = || Failure::Trapped("its lane was lost".to_owned());
-        let patience = self.version.load().patience(hook);
+        let patience = self.version().patience(hook);
         match tokio::time::timeout(patience, &mut reply).await {
             Ok(reply) => reply.unwrap_or_else(|_| Err(lost())),
             // Whoever has claimed it is about to send.
@@ -266,6 +278,15 @@ impl Lane {
         meters.record(input.hook(), failure.outcome(), None);
         self.report(input, &failure, version, again);
         failure
+    }
+
+    /// Counts a call that did not reach the guest, since its instance did not start. What is
+    /// unanswered is counted where it was asked.
+    fn not_started(&self, input: &Input, failure: &Failure) {
+        let outcome = failure.outcome();
+        if outcome != Outcome::Unanswered {
+            self.common.meters.record(input.hook(), outcome, None);
+        }
     }
 
     /// Takes note of a call that the guest has failed, `again` if it is a call that has
@@ -316,8 +337,10 @@ impl Lane {
     fn begin(self: &Arc<Self>) -> Option<Turn> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut state.slot, Slot::Running) {
-            Slot::Ready(held) if !state.queue.is_idle() => Some(Turn::new(self, Some(held))),
-            Slot::Empty => Some(Turn::new(self, None)),
+            Slot::Ready(held) if !state.queue.is_idle() => {
+                Some(Turn::new(self, &state, Some(held)))
+            }
+            Slot::Empty => Some(Turn::new(self, &state, None)),
             slot => {
                 state.slot = slot;
                 None
@@ -338,7 +361,7 @@ impl Lane {
             if let Some(successor) = self.succeed() {
                 return Some(successor);
             }
-            let version = self.version.load_full();
+            let version = self.version();
             match version.hold().await {
                 Ok(held) => {
                     // A newer version may have come meanwhile.
@@ -366,8 +389,15 @@ impl Lane {
         if matches!(state.slot, Slot::Down) {
             state.slot = Slot::Running;
         }
+        let held = Self::take_successor(&mut state)?;
+        Some((Arc::clone(&state.version), held))
+    }
+
+    /// The instance of a newer version, whose calls are all that follow in this lane.
+    fn take_successor(state: &mut LaneState) -> Option<Held> {
         let held = state.successor.take()?;
-        Some((self.version.load_full(), held))
+        state.version.gone_over();
+        Some(held)
     }
 
     fn go_down(&self) {
@@ -392,6 +422,7 @@ impl Lane {
                     return;
                 }
                 state.queue.release_all();
+                state.awaited = true;
             }
             self.schedule();
             idle.await;
@@ -405,14 +436,20 @@ impl Lane {
         state.stopped = true;
         let refused = state.queue.refuse_questions(&Failure::Stopped);
         let told = state.telling.take();
+        let ahead = state.ahead.forget();
         let facts = std::mem::take(&mut state.queue).into_facts();
         drop(state);
+        drop(ahead);
         self.swapped.notify_waiters();
         self.unqueue(refused + facts.len());
         for telling in told.iter().chain(&facts) {
             self.lose(&telling.input, telling.tries, &Failure::Stopped);
         }
         facts.len() + usize::from(told.is_some())
+    }
+
+    fn version(&self) -> Arc<Template> {
+        Arc::clone(&self.state.lock().version)
     }
 
     /// Jobs that wait.

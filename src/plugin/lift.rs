@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    call::{Action, Amendment, Target},
+    call::{Action, Amendment, Pin, Target},
     host::{Identity, printable, wit::voice_room::plugin::types as wit},
     limits,
 };
@@ -74,7 +74,7 @@ pub(super) fn amendment(
         attach,
     } = amendment;
     let attach = attach
-        .map(|text| json(&text, limits::PAYLOAD).map_err(|why| format!("attach: {why}")))
+        .map(|text| json(&text, limits::ATTACHMENT).map_err(|why| format!("attach: {why}")))
         .transpose()?;
     Ok(Some(Amendment {
         muted,
@@ -135,6 +135,7 @@ fn needed(action: &wit::Action) -> Capability {
         wit::Action::Mute(_) | wit::Action::Unmute(_) => Capability::Mute,
         wit::Action::Close(_) => Capability::Close,
         wit::Action::Kick(_) => Capability::Kick,
+        wit::Action::PinSpeaker(_) => Capability::PinSpeaker,
     }
 }
 
@@ -170,6 +171,14 @@ fn action(action: wit::Action) -> Result<Action, String> {
         wit::Action::Kick(wit::KickUser { user_id, reason }) => Action::Kick {
             user: UserId(user_id),
             reason: printable(&reason, limits::REASON).into_owned(),
+        },
+        wit::Action::PinSpeaker(wit::SpeakerPin { user_id, pin }) => Action::PinSpeaker {
+            user: UserId(user_id),
+            pin: match pin {
+                wit::Pin::In => Pin::In,
+                wit::Pin::Out => Pin::Out,
+                wit::Pin::Auto => Pin::Auto,
+            },
         },
     })
 }

@@ -40,6 +40,9 @@ pub(super) const EVENT_NAME: usize = 64;
 /// JSON text of one emitted payload, of a command's answer, and of what a newcomer is shown.
 pub(super) const PAYLOAD: usize = 64 << 10;
 
+/// JSON text of what is attached to one producer: every newcomer gets it.
+pub(super) const ATTACHMENT: usize = 4 << 10;
+
 /// A kick's reason, in characters; the rest is cut off.
 pub(super) const REASON: usize = 256;
 

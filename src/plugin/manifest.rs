@@ -177,6 +177,7 @@ pub(super) fn import_of(capability: Capability) -> Option<&'static str> {
         | Capability::Mute
         | Capability::Close
         | Capability::Kick
+        | Capability::PinSpeaker
         | Capability::Amend => None,
     }
 }
@@ -319,21 +320,24 @@ impl Reader {
         }
     }
 
-    fn required(&mut self, key: &str, example: &str) -> String {
+    /// `None` where the mistake has been told.
+    fn required(&mut self, key: &str, example: &str) -> Option<String> {
         if !self.table.contains_key(key) {
             self.mistake(format!("`{key}` is missing: write for example {example}"));
         }
-        self.text(key).unwrap_or_default()
+        self.text(key)
     }
 
     fn name(&mut self) -> String {
-        let name = self.required("name", "name = \"seats\"");
+        let Some(name) = self.required("name", "name = \"seats\"") else {
+            return String::new();
+        };
         let valid = name.len() <= 64
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name
                 .bytes()
                 .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        if !valid && !name.is_empty() {
+        if !valid {
             self.mistake(
                 "`name` must have 1 to 64 characters of a-z, 0-9 and -, the first a letter"
                     .to_owned(),
@@ -343,10 +347,10 @@ impl Reader {
     }
 
     fn version(&mut self) -> String {
-        let version = self.required("version", "version = \"0.1.0\"");
-        if !version.is_empty()
-            && let Err(error) = Version::parse(&version)
-        {
+        let Some(version) = self.required("version", "version = \"0.1.0\"") else {
+            return String::new();
+        };
+        if let Err(error) = Version::parse(&version) {
             self.mistake(format!(
                 "`version` is no semantic version ({error}): write for example \"0.1.0\""
             ));

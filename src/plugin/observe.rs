@@ -93,7 +93,10 @@ impl Common {
         }
         let recorder = config.record.then(|| self.stage.recording.recorder());
         let shadow = match &config.shadow {
-            Some(path) => Some(Shadow::load(engine, config, path, &self.space).await?),
+            Some(path) => {
+                let contended = Arc::clone(&self.contended);
+                Some(Shadow::load(engine, config, path, &self.space, contended).await?)
+            }
             None => None,
         };
         Ok(Some(Arc::new(Observer {
@@ -108,9 +111,30 @@ impl Common {
 }
 
 impl Observer {
+    pub(super) fn has_shadow(&self) -> bool {
+        self.shadow.is_some()
+    }
+
     /// How the shadow does, if there is one.
     pub(super) fn shadow(&self) -> Option<ShadowStatus> {
         self.shadow.as_ref().map(Shadow::status)
+    }
+
+    /// The version takes over, or comes back: see [`Template::take_over`].
+    pub(super) fn take_over(&self, swap: impl FnOnce() -> usize) {
+        match &self.shadow {
+            Some(shadow) => shadow.take_over(swap),
+            None => {
+                swap();
+            }
+        }
+    }
+
+    /// A lane that could not go over to this version at once has done so.
+    pub(super) fn gone_over(&self) {
+        if let Some(shadow) = &self.shadow {
+            shadow.gone_over();
+        }
     }
 
     /// What an instance is to be made under, so that it can be repeated.

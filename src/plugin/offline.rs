@@ -137,24 +137,17 @@ impl Offline {
         called.imports = instance.take_trace().0;
         self.at = input.at();
         let (staged, instance) = match result {
-            Ok(output) => (output.staged, Some(instance)),
-            Err(_) => (Staged::new(self.at), None),
+            Ok(output) => (output.staged, instance.kept()),
+            Err(_) => (input.staged(self.at), None),
         };
-        self.apply(&input, staged);
-        // Before another is made, the failed one is gone: there may be no room for both.
+        // Nobody else uses the space, so there is no conflict.
+        drop(self.template.identity.space.apply(staged));
+        // Before another is made, this one is gone: there may be no room for both.
         self.instance = instance.filter(|_| self.config.isolation == Isolation::Live);
         if self.config.isolation == Isolation::Live {
             self.instance = self.running().await;
         }
         called
-    }
-
-    /// Nobody else uses the space, so there is no conflict.
-    fn apply(&self, input: &Input, mut staged: Staged) {
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            staged.fired(&room.id, key, *due);
-        }
-        drop(self.template.identity.space.apply(staged));
     }
 
     /// The call for the timer that is due first, if one is due by then. Once it has been made,

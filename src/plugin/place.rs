@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::RwLock;
+use tokio::sync::RwLockWriteGuard;
 
 use super::{
     COMPLAINTS, PLUGIN_FAILED, Stage,
@@ -49,7 +49,8 @@ pub(super) struct Place {
     lanes: Vec<Arc<Lane>>,
     lane_of: LaneOf,
     current: ArcSwap<Version>,
-    /// What ran before, for as long as the current version is on probation.
+    /// The last version that has passed its probation, for as long as the current one is on
+    /// it. Where none has passed yet, the one that was there first.
     previous: Mutex<Option<Arc<Version>>>,
     counts: Mutex<Counts>,
     /// One swap at a time.
@@ -212,6 +213,10 @@ impl Version {
         &self.template.component
     }
 
+    fn is_on_probation(&self) -> bool {
+        self.began.elapsed() <= self.config.probation
+    }
+
     fn named(&self) -> Named<'_> {
         (self.component(), &self.manifest().version)
     }
@@ -241,7 +246,7 @@ impl Place {
             failing: Arc::default(),
             last_failure: Mutex::default(),
             recovered: Arc::default(),
-            contended: RwLock::new(()),
+            contended: Arc::default(),
         });
         let (version, held) = Version::prepare(engine, config, &common).await?;
         common.meters.stored(&common.space);
@@ -251,6 +256,7 @@ impl Place {
         common.meters.version(None, version.named());
         let lane = |held| Lane::new(Arc::clone(&common), Arc::clone(&version.template), held);
         let lanes: Vec<_> = held.into_iter().map(lane).collect();
+        version.template.take_over(|| 0);
         tracing::info!(
             plugin = config.name,
             file = %config.path.display(),
@@ -326,18 +332,31 @@ impl Place {
         Version::prepare(&self.engine, &config, &self.common).await
     }
 
+    /// Keeps calls from taking effect for as long as it is held, where the version needs that
+    /// to take over: its shadow begins with a copy of the keys.
+    pub(super) async fn quiet(&self, version: &Version) -> Option<RwLockWriteGuard<'_, ()>> {
+        let observer = version.template.observer.as_ref()?;
+        if !observer.has_shadow() {
+            return None;
+        }
+        Some(self.common.contended.write().await)
+    }
+
     /// Has another version take over, lane by lane: what runs ends on the old one.
     pub(super) fn install(&self, version: &Arc<Version>, held: Vec<Held>, rollback: bool) {
         let number = version.template.number;
         self.common.breaker.reset(version.config.breaker, number);
-        for (lane, held) in self.lanes.iter().zip(held) {
-            lane.swap(Arc::clone(&version.template), held);
-        }
+        let swap =
+            |(lane, held): (&Arc<Lane>, Held)| lane.swap(Arc::clone(&version.template), held);
+        let lanes = self.lanes.iter().zip(held);
+        let swap_all = || lanes.map(swap).filter(|at_once| !at_once).count();
+        version.template.take_over(swap_all);
         Lane::recovered(&self.common);
         let old = self.current.swap(Arc::clone(version));
         self.common
             .meters
             .version(Some(old.named()), version.named());
+        let mut previous = self.previous.lock();
         let mut counts = self.counts.lock();
         counts.swaps += 1;
         counts.refused = None;
@@ -346,10 +365,12 @@ impl Place {
             counts.rollbacks += 1;
             counts.rejected = Some(old.contents.clone());
             self.common.meters.rolled_back.increment(1);
-            *self.previous.lock() = None;
+            *previous = None;
         } else {
             counts.rejected = None;
-            *self.previous.lock() = Some(old);
+            if previous.is_none() || !old.is_on_probation() {
+                *previous = Some(old);
+            }
         }
     }
 
@@ -360,7 +381,7 @@ impl Place {
         let limit = PROBATION_FAILURES.min(current.config.breaker.failures);
         let failing =
             breaker.failures_of_version() >= limit || breaker.state() == BreakerState::Open;
-        if current.began.elapsed() > current.config.probation {
+        if !current.is_on_probation() {
             *self.previous.lock() = None;
             return None;
         }

@@ -103,6 +103,13 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+impl CallLine {
+    /// Whether what the call did stayed.
+    pub(super) fn took_effect(&self) -> bool {
+        !self.undone && !matches!(self.outcome, Outcome::Failed(_))
+    }
+}
+
 /// One call of a function that the server offers to guests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImportCall {

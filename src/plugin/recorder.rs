@@ -2,6 +2,7 @@
 //! the disk cannot take in time is dropped and counted, and the gap in the numbers tells.
 
 mod files;
+mod weigh;
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -18,15 +19,13 @@ use std::{
 
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use self::files::Files;
 use super::{
-    call::Action,
     meters::RECORDING_DROPPED,
     record::{CallLine, InstanceLine, Line},
     throttle::Throttle,
-    trace::weight,
 };
 use crate::{config::RecordingConfig, model::UnixMs};
 
@@ -44,9 +43,7 @@ const COMPLAINTS: u32 = 1;
 
 /// Records calls of all plugins that are to be recorded.
 pub(super) struct Recorder {
-    /// `None` once it ends. Under a lock together with the next number, so that the numbers
-    /// are those of the order.
-    queue: Mutex<(Option<SyncSender<Waiting>>, u64)>,
+    queue: Mutex<Queue>,
     shared: Arc<Shared>,
     /// When this run began.
     run: UnixMs,
@@ -54,19 +51,41 @@ pub(super) struct Recorder {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Under one lock, so that the numbers are those of the order.
+struct Queue {
+    /// `None` once it ends.
+    sender: Option<SyncSender<Waiting>>,
+    /// The number of the last call.
+    last: u64,
+    /// Lines that were given to the thread.
+    given: u64,
+}
+
 struct Shared {
     /// Bytes that wait, about.
     waiting: AtomicUsize,
+    /// Lines that the thread has done with: they are in the files, or the disk has refused
+    /// them.
+    done: watch::Sender<u64>,
+    /// The line of an instance was lost, so that it has to be written anew.
+    incomplete: AtomicBool,
     /// Instances that live, for the beginning of each file.
     living: Mutex<BTreeMap<u64, Arc<InstanceLine>>>,
     dropped: Counter,
     complaints: Throttle,
 }
 
-enum Waiting {
+/// A line, and about how much memory it takes.
+struct Waiting {
+    line: Given,
+    size: usize,
+}
+
+enum Given {
     Instance(Arc<InstanceLine>),
-    Call(Box<CallLine>, usize),
-    Flush(oneshot::Sender<()>),
+    Call(Box<CallLine>),
+    /// No call of the instance follows.
+    End(u64),
 }
 
 impl Recorder {
@@ -75,6 +94,8 @@ impl Recorder {
         let files = Files::open(dir, config)?;
         let shared = Arc::new(Shared {
             waiting: AtomicUsize::new(0),
+            done: watch::Sender::new(0),
+            incomplete: AtomicBool::new(false),
             living: Mutex::default(),
             dropped: counter!(RECORDING_DROPPED),
             complaints: Throttle::new(COMPLAINTS),
@@ -87,7 +108,11 @@ impl Recorder {
                 move || Writer::new(files, &shared).run(&queue)
             })?;
         Ok(Self {
-            queue: Mutex::new((Some(sender), 0)),
+            queue: Mutex::new(Queue {
+                sender: Some(sender),
+                last: 0,
+                given: 0,
+            }),
             shared,
             run: UnixMs::now(),
             instances: AtomicU64::new(0),
@@ -101,22 +126,28 @@ impl Recorder {
         (line.instance, line.run) = (number, self.run);
         let line = Arc::new(line);
         self.shared.living.lock().insert(number, Arc::clone(&line));
-        self.send(|_| Waiting::Instance(line), 0);
+        let size = weigh::instance(&line);
+        if !self.send(|_| Given::Instance(line), size) {
+            // Before any call of it is given to the thread.
+            self.shared.incomplete.store(true, Ordering::Release);
+        }
         number
     }
 
-    /// Forgets an instance: no call of it will follow.
+    /// Forgets an instance, once its calls are written: none will follow.
     pub(super) fn ended(&self, instance: u64) {
-        self.shared.living.lock().remove(&instance);
+        if !self.send(|_| Given::End(instance), 0) {
+            self.shared.living.lock().remove(&instance);
+        }
     }
 
     /// Records a call, and gives it its number.
     pub(super) fn called(&self, mut line: Box<CallLine>) {
-        let size = size(&line);
+        let size = weigh::call(&line);
         let numbered = |last: &mut u64| {
             *last += 1;
             line.seq = *last;
-            Waiting::Call(line, size)
+            Given::Call(line)
         };
         if !self.send(numbered, size) {
             self.shared.drop_lines(1, "the disk does not keep up");
@@ -124,17 +155,20 @@ impl Recorder {
     }
 
     /// Whether there was a place in the queue.
-    fn send(&self, line: impl FnOnce(&mut u64) -> Waiting, size: usize) -> bool {
+    fn send(&self, line: impl FnOnce(&mut u64) -> Given, size: usize) -> bool {
         let waiting = &self.shared.waiting;
         let mut queue = self.queue.lock();
-        let line = line(&mut queue.1);
+        let line = line(&mut queue.last);
         let full = waiting.load(Ordering::Relaxed) > QUEUE_BYTES;
-        let Some(sender) = queue.0.as_ref().filter(|_| !full) else {
+        let Some(sender) = queue.sender.as_ref().filter(|_| !full) else {
             return false;
         };
         waiting.fetch_add(size, Ordering::Relaxed);
-        match sender.try_send(line) {
-            Ok(()) => true,
+        match sender.try_send(Waiting { line, size }) {
+            Ok(()) => {
+                queue.given += 1;
+                true
+            }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 waiting.fetch_sub(size, Ordering::Relaxed);
                 false
@@ -144,9 +178,10 @@ impl Recorder {
 
     /// Waits until all that was recorded so far is in the files, for a bounded time.
     pub(super) async fn flush(&self, limit: Duration) {
-        let (done, written) = oneshot::channel();
-        self.send(|_| Waiting::Flush(done), 0);
-        if tokio::time::timeout(limit, written).await.is_err() {
+        let given = self.queue.lock().given;
+        let mut done = self.shared.done.subscribe();
+        let written = done.wait_for(|done| *done >= given);
+        if !matches!(tokio::time::timeout(limit, written).await, Ok(Ok(_))) {
             tracing::error!(?limit, "recorded calls could not be written in time");
         }
     }
@@ -154,27 +189,13 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.queue.lock().0 = None;
+        self.queue.lock().sender = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the thread that records calls panicked");
         }
     }
-}
-
-/// About how much memory a line takes while it waits.
-fn size(line: &CallLine) -> usize {
-    let imports = line
-        .imports
-        .iter()
-        .map(|call| call.arguments.iter().map(weight).sum::<usize>() + weight(&call.answer) + 64);
-    let published = line.published.iter().map(|event| weight(&event.payload));
-    let actions = line.actions.iter().map(|action| match action {
-        Action::EmitToUser { payload, .. } | Action::EmitToRoom { payload, .. } => weight(payload),
-        _ => 256,
-    });
-    1024 + imports.sum::<usize>() + published.sum::<usize>() + actions.sum::<usize>()
 }
 
 impl Shared {
@@ -193,6 +214,10 @@ struct Writer<'a> {
     /// Lines that are written together, and how many of them are calls.
     batch: Vec<u8>,
     calls: u64,
+    /// Instances whose last call is among them or was before.
+    ended: Vec<u64>,
+    /// Lines that were taken from the queue.
+    taken: u64,
     /// The file may lack instances whose calls it will have.
     incomplete: bool,
 }
@@ -204,6 +229,8 @@ impl<'a> Writer<'a> {
             shared,
             batch: Vec::new(),
             calls: 0,
+            ended: Vec::new(),
+            taken: 0,
             incomplete: false,
         }
     }
@@ -221,20 +248,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn take(&mut self, waiting: Waiting) {
-        match waiting {
-            Waiting::Instance(line) => self.add(&Line::Instance((*line).clone())),
-            Waiting::Call(line, size) => {
+    fn take(&mut self, Waiting { line, size }: Waiting) {
+        match line {
+            Given::Instance(line) => self.add(&Line::Instance((*line).clone())),
+            Given::Call(line) => {
                 self.add(&Line::Call(*line));
                 self.calls += 1;
-                self.shared.waiting.fetch_sub(size, Ordering::Relaxed);
             }
-            Waiting::Flush(done) => {
-                self.write();
-                // Whoever waited for it may have gone.
-                done.send(()).unwrap_or_default();
-            }
+            Given::End(instance) => self.ended.push(instance),
         }
+        self.taken += 1;
+        self.shared.waiting.fetch_sub(size, Ordering::Relaxed);
     }
 
     fn add(&mut self, line: &Line) {
@@ -249,18 +273,24 @@ impl<'a> Writer<'a> {
     fn write(&mut self) {
         let lines = std::mem::take(&mut self.batch);
         let calls = std::mem::take(&mut self.calls);
-        if lines.is_empty() {
-            return;
-        }
-        if let Err(error) = self.append(&lines) {
+        if !lines.is_empty()
+            && let Err(error) = self.append(&lines)
+        {
             self.incomplete = true;
             let path = self.files.path();
             self.shared
                 .drop_lines(calls, format_args!("{}: {error}", path.display()));
         }
+        let mut living = self.shared.living.lock();
+        for instance in self.ended.drain(..) {
+            living.remove(&instance);
+        }
+        drop(living);
+        self.shared.done.send_replace(self.taken);
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.incomplete |= self.shared.incomplete.swap(false, Ordering::Acquire);
         if self.files.is_full_for(lines.len()) {
             self.files.rotate()?;
             self.incomplete = true;

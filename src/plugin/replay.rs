@@ -25,7 +25,6 @@ use self::recorded::{Begin, Call, Recorded, Step, Unreadable, timers};
 pub use self::report::{Difference, Gaps, HookCount, Part, ReplayReport, Side};
 use super::{
     PluginProblem,
-    call::Fact,
     engine::Engine,
     host::Conditions,
     instance::{Failure, Instance, Template},
@@ -178,9 +177,10 @@ struct Playing {
     /// Which template.
     template: usize,
     conditions: Conditions,
+    /// `None` before it is made, after a failed call, and where it is worn.
     instance: Option<Box<Instance>>,
-    /// Why there is no instance.
-    failure: Failure,
+    /// Why none could be made.
+    failure: Option<Failure>,
 }
 
 impl Player<'_> {
@@ -197,14 +197,19 @@ impl Player<'_> {
             template,
             conditions,
             instance: None,
-            failure: Failure::Down,
+            failure: None,
         };
-        let made = self.make(&mut playing, begin.at).await;
-        let replayed = match &made {
-            Ok(()) => Outcome::Noted,
-            Err(failure) => failure.into(),
+        let replayed = match self.make(template, conditions).await {
+            Ok(instance) => {
+                playing.instance = Some(instance);
+                Outcome::Noted
+            }
+            Err(failure) => {
+                let outcome = Outcome::from(&failure);
+                playing.failure = Some(failure);
+                outcome
+            }
         };
-        self.report.not_started += u64::from(made.is_err());
         self.instances.push(playing);
         let (recorded, replayed) = (side(begin.outcome), side(replayed));
         let parts = recorded.compare(&replayed);
@@ -240,26 +245,19 @@ impl Player<'_> {
         Ok(self.templates.len() - 1)
     }
 
-    /// Makes the instance, at that time.
-    async fn make(&mut self, playing: &mut Playing, at: UnixMs) -> Result<(), Failure> {
-        playing.instance = None;
-        let Some((_, template)) = self.templates.get_mut(playing.template) else {
+    /// Makes an instance of that template.
+    async fn make(
+        &mut self,
+        template: usize,
+        conditions: Conditions,
+    ) -> Result<Box<Instance>, Failure> {
+        let Some((_, template)) = self.templates.get_mut(template) else {
             return Err(Failure::Down);
         };
-        template.conditions = Conditions {
-            at: Some(at),
-            ..playing.conditions
-        };
-        match template.instantiate().await {
-            Ok((instance, _)) => {
-                playing.instance = Some(instance);
-                Ok(())
-            }
-            Err(failure) => {
-                playing.failure = failure.clone();
-                Err(failure)
-            }
-        }
+        template.conditions = conditions;
+        let made = template.instantiate().await;
+        self.report.not_started += u64::from(made.is_err());
+        made.map(|(instance, _)| instance)
     }
 
     async fn call(&mut self, call: Call) {
@@ -302,54 +300,50 @@ impl Player<'_> {
     }
 
     /// Makes the call. What it writes stays if that was so in the recording; a call that
-    /// fails is undone, and another instance takes the place of its own.
+    /// fails is undone, and its instance is gone.
     async fn played(&mut self, call: &Call) -> Called {
-        let Some(playing) = self.instances.get_mut(call.place) else {
-            return Called::failed(&Failure::Down);
-        };
-        let Some(mut instance) = playing.instance.take() else {
-            return Called::failed(&playing.failure);
+        let mut instance = match self.instance(call.place, call.input.at()).await {
+            Ok(instance) => instance,
+            Err(failure) => return Called::failed(&failure),
         };
         let result = instance.call(&call.input).await;
         let mut called = Called::of(&result);
         called.instructions = instance.instructions();
         called.imports = instance.take_trace().0;
-        match result {
-            Ok(output) => {
-                playing.instance = Some(instance);
-                if call.took_effect {
-                    let mut staged = output.staged;
-                    if let super::Input::Fact(Fact::Timer { room, key, due, .. }) = &*call.input {
-                        staged.fired(&room.id, key, *due);
-                    }
-                    // There is nobody with whom it could conflict.
-                    drop(self.space.apply(staged));
-                }
+        if let Ok(output) = result {
+            if let Some(playing) = self.instances.get_mut(call.place) {
+                playing.instance = instance.kept();
             }
-            Err(_) => {
-                drop(instance);
-                self.replace(call.place, call.input.at()).await;
+            if call.took_effect {
+                // There is nobody with whom it could conflict.
+                drop(self.space.apply(output.staged));
             }
         }
         called
     }
 
-    async fn replace(&mut self, place: usize, at: UnixMs) {
+    /// Takes the instance out of its place. One that is gone is made again only now: where
+    /// the recording has replaced it too, it is not called any more.
+    async fn instance(&mut self, place: usize, at: UnixMs) -> Result<Box<Instance>, Failure> {
         let Some(playing) = self.instances.get_mut(place) else {
-            return;
+            return Err(Failure::Down);
         };
-        let fresh = Playing {
-            template: playing.template,
-            conditions: playing.conditions,
-            instance: None,
-            failure: Failure::Down,
-        };
-        let mut playing = std::mem::replace(playing, fresh);
-        let made = self.make(&mut playing, at).await;
-        self.report.not_started += u64::from(made.is_err());
-        if let Some(place) = self.instances.get_mut(place) {
-            *place = playing;
+        if let Some(failure) = &playing.failure {
+            return Err(failure.clone());
         }
+        if let Some(instance) = playing.instance.take() {
+            return Ok(instance);
+        }
+        let (template, conditions) = (playing.template, playing.conditions);
+        let conditions = Conditions {
+            at: Some(at),
+            ..conditions
+        };
+        let made = self.make(template, conditions).await;
+        if let (Err(failure), Some(playing)) = (&made, self.instances.get_mut(place)) {
+            playing.failure = Some(failure.clone());
+        }
+        made
     }
 
     fn end(&mut self, place: usize) {

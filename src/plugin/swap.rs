@@ -116,7 +116,9 @@ impl PluginHost {
         };
         let (version, held) = place.prepare(config).await.map_err(unusable)?;
         let previous = current.component().to_owned();
+        let quiet = place.quiet(&version).await;
         let installed = self.shared.install(place, &version, held, false);
+        drop(quiet);
         installed.map_err(|all| {
             let all: Vec<_> = all.into_iter().map(|one| one.problem).collect();
             unusable(all.join("; "))
@@ -202,7 +204,10 @@ impl Shared {
             }
         }
         let (plugin, back) = (place.name(), previous.component());
-        match self.install(place, &previous, held, true) {
+        let quiet = place.quiet(&previous).await;
+        let installed = self.install(place, &previous, held, true);
+        drop(quiet);
+        match installed {
             Ok(()) => tracing::error!(
                 %plugin, failed, component = back,
                 "a new version failed right after its swap: the one before is back"

@@ -204,6 +204,7 @@ impl Traced<'_> {
 /// Makes a call of the state, and writes it down.
 macro_rules! traced {
     ($it:ident, $function:expr, [$($argument:expr),*], $interface:ident.$method:ident) => {{
+        $it.0.call.used_store |= matches!(stringify!($interface), "key_value" | "timers" | "events");
         let arguments = $it.wanted().then(|| vec![$($argument.told()),*]);
         let answer = $interface::Host::$method($it.0, $($argument),*);
         if let Some(arguments) = arguments {

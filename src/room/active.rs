@@ -11,26 +11,18 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{ProducerId, UnixMs, UserId};
-
-/// What a plugin has decided of a user's place in the set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// Always in the set, as far as its limit allows.
-    In,
-    /// Never in the set, however small the room; goes before every other pin.
-    Out,
-    /// As the user speaks.
-    Auto,
-}
+use crate::{
+    model::{ProducerId, UnixMs, UserId},
+    plugin::Pin,
+};
 
 /// A producer whose part has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
     /// The producer.
     pub producer: ProducerId,
-    /// Whether it has entered or left the set, and not only whether its first
-    /// words are waited for.
+    /// Whether it has entered or left the set, and not only whether it is listened
+    /// to.
     pub moved: bool,
 }
 
@@ -98,7 +90,8 @@ impl ActiveSet {
         self.entries.get(&id).is_some_and(|one| one.part.active)
     }
 
-    /// Whether its first words are waited for.
+    /// Whether its packets are listened to: for its first words, and for whether it
+    /// still speaks.
     #[must_use]
     pub(crate) fn wants_probe(&self, id: ProducerId) -> bool {
         self.entries.get(&id).is_some_and(|one| one.part.probed)
@@ -183,6 +176,18 @@ impl ActiveSet {
         self.settle(at)
     }
 
+    /// A producer that is listened to is loud; told ten times a second while it is.
+    pub(crate) fn onset(&mut self, id: ProducerId, at: UnixMs) -> Vec<Turn> {
+        let Some(entry) = self.entries.get_mut(&id).filter(|one| !one.muted) else {
+            return Vec::new();
+        };
+        entry.heard = Some(at);
+        if entry.member || !self.enter(id, at) {
+            return Vec::new();
+        }
+        self.turns()
+    }
+
     /// A plugin decides on a user's place, present or not. Beyond
     /// [`ActiveSet::MAX_PINS`] users, no further one is pinned.
     pub(crate) fn pin(
@@ -208,26 +213,28 @@ impl ActiveSet {
         pin_of(&self.pins, user)
     }
 
-    /// Lets a producer in, in place of whoever has been silent longest if need be.
-    fn enter(&mut self, id: ProducerId, at: UnixMs) {
+    /// Lets a producer in, in place of whoever has been silent longest if need be;
+    /// whether there was a place.
+    fn enter(&mut self, id: ProducerId, at: UnixMs) -> bool {
         if !self.crowded {
-            return;
+            return false;
         }
         let entry = self.entries.get(&id);
         let Some(pin) = entry.map(|one| self.pin_of(one.user)) else {
-            return;
+            return false;
         };
         if pin == Pin::Out {
-            return;
+            return false;
         }
         let members = self.entries.values().filter(|one| one.member).count();
         if members >= self.limit {
             let Some(silent) = self.longest_silent(at, pin == Pin::In) else {
-                return;
+                return false;
             };
             self.set_member(silent, false);
         }
         self.set_member(id, true);
+        true
     }
 
     /// The member to be displaced; one who speaks only if it must be.
@@ -313,7 +320,9 @@ impl ActiveSet {
             let active = !kept_out && (!crowded || entry.member);
             let part = Part {
                 active,
-                probed: !active && !kept_out && !entry.muted,
+                // Members too: levels are not reported of everyone who speaks, for
+                // instance not of those who send few packets or claim no levels.
+                probed: crowded && !kept_out && !entry.muted,
             };
             if part != entry.part {
                 let moved = part.active != entry.part.active;

@@ -62,28 +62,44 @@ impl Room {
     /// Resumes or pauses a consumer whose producer has entered or left the set.
     pub(super) fn apply_flow(
         self: &Arc<Self>,
-        core: &Core,
+        core: &mut Core,
         participant: ParticipantId,
         id: ConsumerId,
     ) {
-        let Some(handle) = core.consumers.get(&id) else {
+        let Some(handle) = core.consumers.get_mut(&id) else {
             return;
         };
+        handle.again = handle.following;
+        if std::mem::replace(&mut handle.following, true) {
+            return;
+        }
         let consumer = handle.consumer.clone();
         let room = Arc::downgrade(self);
         tokio::spawn(async move {
-            while let Err(error) = follow(&room, &consumer, participant).await {
-                debug!(consumer = %id, %error, "consumer not resumed or paused yet");
-                tokio::time::sleep(RETRY).await;
-                let gone = |room: Arc<Self>| !room.core.lock().consumers.contains_key(&id);
-                if room.upgrade().is_none_or(gone) {
+            loop {
+                let followed = follow(&room, &consumer, participant).await;
+                if let Err(error) = &followed {
+                    debug!(consumer = %id, %error, "consumer not resumed or paused yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+                let more = |room: Arc<Self>| room.follows_on(id, followed.is_err());
+                if !room.upgrade().is_some_and(more) {
                     return;
                 }
             }
         });
     }
 
-    /// Begins or ends to listen for a producer's first words.
+    /// Whether the task that brings a consumer in line is to look once more.
+    fn follows_on(&self, id: ConsumerId, failed: bool) -> bool {
+        let mut core = self.core.lock();
+        core.consumers.get_mut(&id).is_some_and(|handle| {
+            handle.following = std::mem::take(&mut handle.again) || failed;
+            handle.following
+        })
+    }
+
+    /// Begins or ends to listen to a producer's packets.
     pub(super) fn apply_probe(
         self: &Arc<Self>,
         core: &mut Core,
@@ -106,17 +122,17 @@ impl Room {
             return;
         };
         handle.probing = true;
-        let (producer, events) = (handle.producer.clone(), self.events.clone());
+        let (producer, onsets) = (handle.producer.clone(), self.onsets.clone());
         let room = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                let made = media.probe(&producer, events.clone()).await;
+                let made = media.probe(&producer, onsets.clone()).await;
                 let failed = made.as_ref().err().map(ToString::to_string);
                 if !room.upgrade().is_some_and(|room| room.keep_probe(id, made)) {
                     return;
                 }
                 if let Some(error) = failed {
-                    warn!(producer = %id, error, "first words are not listened for yet");
+                    warn!(producer = %id, error, "a producer is not listened to yet");
                     tokio::time::sleep(RETRY).await;
                 }
             }

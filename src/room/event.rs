@@ -82,6 +82,20 @@ pub enum Event {
         /// When.
         at: UnixMs,
     },
+    /// The room's call is connected. Told once.
+    Connected {
+        /// Whose packet did it.
+        user: UserId,
+        /// When.
+        at: UnixMs,
+    },
+    /// What a participant says to all others, as it is.
+    Broadcast {
+        /// Who.
+        from: UserId,
+        /// What.
+        data: Value,
+    },
     /// What a plugin emits.
     Plugin {
         /// Event name.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tracing::{debug, info};
 
-use super::{Failure, Joined, Membership, Outbox, Pin, Reason, Room, RoomEnd};
+use super::{Failure, Joined, Membership, Outbox, Reason, Room, RoomEnd};
 use crate::{
     config::RoomsConfig,
     media::{Media, MediaError, WorkerKey},
@@ -144,13 +144,17 @@ impl Rooms {
     /// Carries out what a plugin asks for in a room, in order, without waiting.
     pub fn carry_out(&self, id: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
         match self.registry.find(id) {
-            Some(room) => room.change(|core| {
-                let at = UnixMs::now();
-                actions
-                    .into_iter()
-                    .flat_map(|one| core.state.apply(plugin, one, at))
-                    .collect()
-            }),
+            Some(room) => {
+                room.change(|core| {
+                    let at = UnixMs::now();
+                    actions
+                        .into_iter()
+                        .flat_map(|one| core.state.apply(plugin, one, at))
+                        .collect()
+                });
+                // A pin may have changed what is due next.
+                room.turned.notify_one();
+            }
             None => debug!(room = %id, plugin = %plugin, "no room to carry out actions in"),
         }
     }
@@ -175,8 +179,13 @@ impl Rooms {
         for room in self.registry.all() {
             match room.media() {
                 Some(media) if media.worker() == worker => room.end(RoomEnd::WorkerDied),
-                Some(media) if media.lose_worker(worker) => room.lose_transports(worker),
-                _ => {}
+                Some(media) => {
+                    // Who met the closed router first may have let go of it already:
+                    // its listeners are to be told all the same.
+                    media.lose_worker(worker);
+                    room.lose_transports(worker);
+                }
+                None => {}
             }
         }
     }
@@ -186,17 +195,6 @@ impl Rooms {
     pub fn routers(&self, id: &RoomId) -> usize {
         let media = self.registry.find(id).and_then(|room| room.media());
         media.map_or(0, |media| media.routers())
-    }
-
-    /// A plugin pins a user into the set of active speakers, keeps them out of it,
-    /// or leaves it to their voice again.
-    pub fn pin_speaker(&self, id: &RoomId, plugin: &Arc<str>, user: UserId, pin: Pin) {
-        match self.registry.find(id) {
-            Some(room) => {
-                room.change(|core| core.state.pin_speaker(plugin, user, pin, UnixMs::now()))
-            }
-            None => debug!(room = %id, plugin = %plugin, "no room to pin a speaker in"),
-        }
     }
 
     /// Takes nobody in any more.

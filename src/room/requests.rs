@@ -1,6 +1,7 @@
 //! What a participant asks for. Each function checks, acts and commits; the
 //! faces call nothing else.
 
+mod belongings;
 mod produce;
 
 use std::sync::Arc;
@@ -89,12 +90,6 @@ impl Membership {
         self.room.leave(self.id, &Departure::Left);
     }
 
-    pub(super) fn rtp_capabilities(&self) -> Value {
-        self.room
-            .media()
-            .map_or(Value::Null, |media| media.rtp_capabilities().clone())
-    }
-
     fn check<T>(&self, check: impl FnOnce(&mut Core) -> Result<T, Reason>) -> Result<T, Reason> {
         check(&mut self.room.core.lock())
     }
@@ -126,6 +121,7 @@ impl Membership {
         let mut made = match direction {
             Direction::Send => media.create_send_transport(events).await,
             Direction::Receive => media.create_receive_transport(expected, events).await,
+            Direction::Both => media.create_two_way_transport(expected, events).await,
         };
         let committed = self.check(|core| {
             // Its router may have gone before anybody knew of it.
@@ -140,9 +136,9 @@ impl Membership {
             }
             Ok(())
         });
-        let transport = made?;
+        // What failed because the room has gone is answered as that.
         committed?;
-        Ok(transport.describe())
+        Ok(made?.describe())
     }
 
     /// Connects a transport to the client's DTLS.
@@ -195,23 +191,20 @@ impl Membership {
         producer: ProducerId,
         rtp_capabilities: RtpCapabilities,
     ) -> Result<Consumed, Failure> {
-        let (media, handle, source) = self.check(|core| {
+        self.may_consume(transport, producer).await?;
+        // Only now: a handle that is held through a decision would keep a stream
+        // alive that its owner has ended.
+        let (handle, source, priority) = self.check(|core| {
             core.state.check_consume(self.id, transport, producer)?;
-            let source = core
-                .producers
-                .get(&producer)
-                .map(|handle| handle.producer.clone());
-            Ok((
-                core.media()?,
-                core.transport(transport)?,
-                source.ok_or(Reason::ProducerNotFound)?,
-            ))
+            let source = core.producers.get(&producer);
+            let source = source.ok_or(Reason::ProducerNotFound)?.producer.clone();
+            if !core.media()?.can_consume(&source, &rtp_capabilities) {
+                let why = "your rtpCapabilities have no codec of this producer";
+                return Err(Reason::CannotConsume(why.to_owned()));
+            }
+            let priority = core.state.priority(producer);
+            Ok((core.transport(transport)?, source, priority))
         })?;
-        if !media.can_consume(&source, &rtp_capabilities) {
-            let why = "your rtpCapabilities have no codec of this producer";
-            return Err(Reason::CannotConsume(why.to_owned()).into());
-        }
-        let priority = self.may_consume(transport, producer).await?;
         let consumer = match handle.consume(&source, rtp_capabilities, priority).await {
             Ok(consumer) => consumer,
             Err(error) => {
@@ -232,8 +225,13 @@ impl Membership {
                 .state
                 .commit_consume(self.id, transport, producer, id)?;
             let _counted = Counted::one(telemetry::CONSUMERS);
-            core.consumers
-                .insert(id, ConsumerHandle { consumer, _counted });
+            let handle = ConsumerHandle {
+                consumer,
+                _counted,
+                following: false,
+                again: false,
+            };
+            core.consumers.insert(id, handle);
             Ok(paused)
         })?;
         Ok(Consumed {
@@ -243,30 +241,30 @@ impl Membership {
         })
     }
 
-    /// Asks the plugins, where any decides on it. The priority that the producer was given.
+    /// Asks the plugins, where any decides on it.
     async fn may_consume(
         &self,
         transport: TransportId,
         producer: ProducerId,
-    ) -> Result<Option<u8>, Failure> {
-        if self.room.plugins.has_hook(Hook::BeforeConsume) {
-            let call = self.check(|core| {
-                let (producer, owner) = core.state.producer(producer)?;
-                Ok(ConsumeCall {
-                    room: core.state.view(),
-                    participant: core.state.participant(self.id)?,
-                    producer,
-                    owner,
-                    at: UnixMs::now(),
-                })
-            })?;
+    ) -> Result<(), Failure> {
+        let call = self.check(|core| {
+            core.state.check_consume(self.id, transport, producer)?;
+            if !self.room.plugins.has_hook(Hook::BeforeConsume) {
+                return Ok(None);
+            }
+            let (producer, owner) = core.state.producer(producer)?;
+            Ok(Some(ConsumeCall {
+                room: core.state.view(),
+                participant: core.state.participant(self.id)?,
+                producer,
+                owner,
+                at: UnixMs::now(),
+            }))
+        })?;
+        if let Some(call) = call {
             self.room.plugins.before_consume(call).await?;
         }
-        let priority = self.check(|core| {
-            core.state.check_consume(self.id, transport, producer)?;
-            Ok(core.state.priority(producer))
-        })?;
-        Ok(priority)
+        Ok(())
     }
 
     /// Lets a consumer flow, or stops it.

@@ -4,6 +4,7 @@
 //! refuses too, so that the caller drops what it made.
 
 mod actions;
+mod belongings;
 mod consumers;
 mod producers;
 #[cfg(test)]
@@ -15,18 +16,20 @@ use std::{
     sync::Arc,
 };
 
+pub use belongings::Released;
 use serde_json::{Map, Value};
 
 use super::{
     active::ActiveSet,
+    call::Call,
     event::{Audience, Departure, Event, RoomEnd},
     reason::Reason,
     speakers::Speakers,
 };
 use crate::{
     model::{
-        Codec, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId, UnixMs, User,
-        UserId,
+        Codec, ConnectedWhen, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId,
+        UnixMs, User, UserId,
     },
     plugin::{Amendments, Fact, JoinCall, ParticipantView, ProducerView, RoomView},
 };
@@ -38,6 +41,20 @@ pub enum Direction {
     Send,
     /// The client receives: it takes consumers.
     Receive,
+    /// The client does both over one transport.
+    Both,
+}
+
+impl Direction {
+    /// Whether a transport of this direction carries media of the other.
+    fn carries(self, other: Self) -> bool {
+        self == Self::Both || self == other
+    }
+
+    /// Whether a participant may have only one of the two.
+    fn overlaps(self, other: Self) -> bool {
+        self.carries(other) || other.carries(self)
+    }
 }
 
 /// The bounds of one room.
@@ -57,6 +74,8 @@ pub(crate) struct Limits {
     pub active_hold_ms: u64,
     /// How long it cannot be displaced, in milliseconds.
     pub active_grace_ms: u64,
+    /// When its call counts as connected, unless a member says.
+    pub connected_when: ConnectedWhen,
 }
 
 /// What follows from a change, in order. The shell around the state carries it
@@ -131,6 +150,7 @@ pub(crate) struct RoomState {
     muted_users: HashMap<UserId, BTreeSet<Arc<str>>>,
     speakers: Speakers,
     active: ActiveSet,
+    call: Call,
     /// Whether anybody has entered.
     opened: bool,
     ended: bool,
@@ -139,8 +159,8 @@ pub(crate) struct RoomState {
 #[derive(Debug)]
 struct Participant {
     user: Arc<User>,
-    send: Slot,
-    receive: Slot,
+    /// At most one in each direction.
+    transports: Vec<Slot>,
     producers: BTreeMap<Source, ProducerId>,
     consumers: HashMap<ConsumerId, Consumer>,
 }
@@ -152,17 +172,30 @@ struct Consumer {
     wanted: bool,
 }
 
-/// The one transport that a participant may have in each direction.
-#[derive(Debug, Default, PartialEq)]
-enum Slot {
-    #[default]
-    Free,
+/// A transport of a participant, or the place of one that is being made.
+#[derive(Debug)]
+struct Slot {
+    direction: Direction,
+    place: Place,
+}
+
+#[derive(Debug, PartialEq)]
+enum Place {
     /// Reserved before the await, so that a second request does not make a twin.
     Reserved,
     Open {
         id: TransportId,
         connected: bool,
     },
+}
+
+impl Slot {
+    fn id(&self) -> Option<TransportId> {
+        match self.place {
+            Place::Open { id, .. } => Some(id),
+            Place::Reserved => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -181,11 +214,8 @@ struct Producer {
 }
 
 impl Participant {
-    fn slot(&mut self, direction: Direction) -> &mut Slot {
-        match direction {
-            Direction::Send => &mut self.send,
-            Direction::Receive => &mut self.receive,
-        }
+    fn transport(&self, id: TransportId) -> Option<&Slot> {
+        self.transports.iter().find(|slot| slot.id() == Some(id))
     }
 }
 
@@ -205,6 +235,7 @@ impl RoomState {
                 limits.active_hold_ms,
                 limits.active_grace_ms,
             ),
+            call: Call::new(limits.connected_when),
             opened: false,
             ended: false,
         }
@@ -289,8 +320,7 @@ impl RoomState {
         let snapshot = self.snapshot();
         let newcomer = Participant {
             user: Arc::clone(user),
-            send: Slot::Free,
-            receive: Slot::Free,
+            transports: Vec::new(),
             producers: BTreeMap::new(),
             consumers: HashMap::new(),
         };
@@ -324,18 +354,7 @@ impl RoomState {
                 .or_insert_with(|| (Arc::clone(&one.user), false));
             entry.1 |= !one.producers.is_empty();
         }
-        let mut producers: Vec<SnapshotProducer> = self
-            .producers
-            .iter()
-            .map(|(id, producer)| SnapshotProducer {
-                id: *id,
-                user: producer.user.id,
-                source: producer.source,
-                paused: self.paused(producer),
-                attached: Arc::clone(&producer.attached),
-            })
-            .collect();
-        producers.sort_by_key(|one| (one.user, one.source));
+        let producers = self.producers().into_iter().map(|(_, one)| one).collect();
         Snapshot {
             users: users.into_values().collect(),
             producers,
@@ -366,8 +385,9 @@ impl RoomState {
         };
         self.release(id, &gone, &mut out);
         let participant = self.participant_view(id, &gone.user);
+        let (user, connections) = (gone.user.id, participant.connections);
         let reason = departure.reason();
-        if participant.connections == 0 {
+        if connections == 0 {
             out.push(Output::Tell(
                 Audience::RoomExcept(id),
                 Event::UserLeft {
@@ -387,6 +407,9 @@ impl RoomState {
         if self.participants.is_empty() {
             self.ended = true;
             self.finish(RoomEnd::Empty, at, &mut out);
+        } else if connections == 0 {
+            self.call.left(user);
+            self.look_at_call(at, &mut out);
         }
         out
     }
@@ -442,11 +465,8 @@ impl RoomState {
             }
             out.push(Output::DropConsumer(*consumer));
         }
-        for slot in [&gone.send, &gone.receive] {
-            if let Slot::Open { id, .. } = slot {
-                out.push(Output::DropTransport(*id));
-            }
-        }
+        let transports = gone.transports.iter().filter_map(Slot::id);
+        out.extend(transports.map(Output::DropTransport));
     }
 
     fn member(&mut self, id: ParticipantId) -> Result<&mut Participant, Reason> {

@@ -3,15 +3,16 @@
 //! `admin`.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, Query, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{self, AuthError},
@@ -30,14 +31,14 @@ const LETTERS: usize = 100;
 const MOST_LETTERS: usize = 1000;
 
 /// The routes, below `/admin`, and `/ledger`.
-pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
-    Router::new()
-        .route("/admin/plugins", get(list))
-        .route("/admin/plugins/reload", post(reload_all))
-        .route("/admin/plugins/{name}/reload", post(reload))
-        .route("/admin/dead-letters", get(dead_letters))
-        .merge(ledger::routes())
-        .merge(outbox::routes())
+pub(super) fn routes(state: &HttpState) -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(reload_all))
+        .routes(routes!(reload))
+        .routes(routes!(dead_letters))
+        .merge(ledger::routes().into())
+        .merge(outbox::routes().into())
         .route_layer(middleware::from_fn_with_state(state.clone(), admit))
 }
 
@@ -79,10 +80,37 @@ async fn admit(State(state): State<HttpState>, request: Request, next: Next) -> 
     answer
 }
 
+/// What runs, and how it does.
+#[utoipa::path(
+    get,
+    path = "/admin/plugins",
+    tag = "operations",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "All as `plugins`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn list(State(state): State<HttpState>) -> Response {
     Json(json!({ "plugins": state.plugins.status() })).into_response()
 }
 
+/// Loads a plugin's files anew, changed or not.
+#[utoipa::path(
+    post,
+    path = "/admin/plugins/{name}/reload",
+    tag = "operations",
+    security(("token" = [])),
+    params(("name" = String, Path, description = "A configured plugin")),
+    responses(
+        (status = 200, description = "What took over", body = Object),
+        (status = 404, description = "`PLUGIN_NOT_FOUND`", body = Object),
+        (status = 422, description = "`PLUGIN_UNUSABLE`: a version cannot be used; what ran runs on", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn reload(State(state): State<HttpState>, Path(name): Path<String>) -> Response {
     match state.plugins.reload(&name).await {
         Ok(reloaded) => Json(reloaded).into_response(),
@@ -95,6 +123,18 @@ async fn reload(State(state): State<HttpState>, Path(name): Path<String>) -> Res
 }
 
 /// Each plugin, in the configured order; one that cannot be used keeps none from the others.
+#[utoipa::path(
+    post,
+    path = "/admin/plugins/reload",
+    tag = "operations",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "What took over, as `reloaded`", body = Object),
+        (status = 422, description = "`PLUGIN_UNUSABLE`: a version cannot be used; what ran runs on", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn reload_all(State(state): State<HttpState>) -> Response {
     let (mut reloaded, mut problems) = (Vec::new(), Vec::new());
     for plugin in state.plugins.status() {
@@ -126,14 +166,31 @@ fn unusable(problems: &[PluginProblem], reloaded: &[Value]) -> Response {
 }
 
 /// Which dead letters are wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Letters {
     /// What `next` of an earlier answer said; 0 is the beginning.
     #[serde(default)]
     after: u64,
+    /// How many at most.
     limit: Option<usize>,
 }
 
+/// Facts that plugins have not taken, oldest first.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters",
+    tag = "operations",
+    security(("token" = [])),
+    params(Letters),
+    responses(
+        (status = 200, description = "A page, as `letters`; `next` is the `after` of the next one", body = Object),
+        (status = 400, description = "`INVALID_PAYLOAD`", body = Object),
+        (status = 500, description = "`INTERNAL_ERROR`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn dead_letters(
     State(state): State<HttpState>,
     wanted: Result<Query<Letters>, axum::extract::rejection::QueryRejection>,

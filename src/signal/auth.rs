@@ -43,6 +43,28 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Somebody of whom nothing is known. The id is taken from a range that no
+    /// counter of accounts reaches and every client can represent.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub(super) fn anonymous() -> Result<Self, getrandom::Error> {
+        const RANGE: u64 = 1 << 52;
+        let id = RANGE + getrandom::u64()? % RANGE;
+        let user = User {
+            id: UserId(id),
+            name: None,
+            avatar: None,
+            roles: Vec::new(),
+            claims: r#"{"anonymous":true}"#.to_owned(),
+        };
+        Ok(Self {
+            user,
+            allowed_rooms: None,
+            expires_at: None,
+        })
+    }
+
     /// Whether the token lets its holder into this room.
     #[must_use]
     pub fn may_enter(&self, room: &RoomId) -> bool {

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use rust_embed::RustEmbed;
 use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     SharedFaces, admin,
     auth::IssueError,
     fields::{Fields, Invalid},
     ledger::Records,
+    openapi, rest, websocket, ws_call,
 };
 use crate::{
     media::Media,
@@ -49,23 +51,53 @@ pub struct HttpState {
 
 /// The routes.
 pub fn routes(state: HttpState) -> Router {
-    let mut router = Router::new()
-        .route("/health", get(async || Json(json!({ "status": "ok" }))))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .merge(admin::routes(&state));
+    let mut described = OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+        .merge(admin::routes(&state))
+        .merge(rest::routes());
     if state.faces.config.dev {
-        router = router.route("/dev/token", post(dev_token));
+        described = described.routes(routes!(dev_token));
     }
-    router
+    // A body is bounded like a frame of the other faces.
+    let largest = state.faces.config.sessions.max_frame_bytes;
+    let sockets = Router::new()
+        .route("/ws/call", get(ws_call::open))
+        .route("/socket", get(websocket::open))
+        .with_state(Arc::clone(&state.faces));
+    openapi::described(described)
+        .layer(DefaultBodyLimit::max(largest))
         .route("/", get(async || file("index.html")))
         .route(
             "/{*path}",
             get(async |Path(path): Path<String>| file(&path)),
         )
         .with_state(state)
+        .merge(sockets)
 }
 
+/// Whether the process lives.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "operations",
+    responses((status = 200, description = "It does", body = Object))
+)]
+async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Whether the server takes clients: it does not while it drains or lacks workers.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "operations",
+    responses(
+        (status = 200, description = "It does", body = Object),
+        (status = 503, description = "It does not", body = Object)
+    )
+)]
 async fn ready(State(state): State<HttpState>) -> Response {
     let (running, configured) = (state.media.running(), state.media.configured());
     let draining = state.faces.rooms.draining();
@@ -97,12 +129,29 @@ async fn ready(State(state): State<HttpState>) -> Response {
     (status, Json(body)).into_response()
 }
 
+/// All metrics, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses((status = 200, description = "Metrics as text", body = String, content_type = "text/plain"))
+)]
 async fn metrics(State(state): State<HttpState>) -> Response {
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], state.metrics.render()).into_response()
 }
 
 /// A token for anybody who asks: in development only.
+#[utoipa::path(
+    post,
+    path = "/dev/token",
+    tag = "development",
+    request_body(content = Object, description = "`userId`, and if wanted `name` and `roles`"),
+    responses(
+        (status = 200, description = "The token, as `token`", body = Object),
+        (status = 400, description = "`INVALID_PAYLOAD`", body = Object)
+    )
+)]
 async fn dev_token(
     State(state): State<HttpState>,
     body: Result<Json<Value>, axum::extract::rejection::JsonRejection>,

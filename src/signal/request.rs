@@ -1,35 +1,67 @@
-//! Client events of the Socket.IO face as typed requests.
+//! What clients ask for, as typed requests, and how the Socket.IO face reads them.
 
 use serde_json::Value;
 
 use super::fields::{Fields, Invalid};
 use crate::{
     media::{DtlsParameters, RtpCapabilities, RtpParameters, lenient},
-    model::{ConsumerId, ProducerId, RoomId, Source, TransportId},
+    model::{ConnectedWhen, ConsumerId, ProducerId, RoomId, Source, TransportId},
     room::Direction,
 };
 
-/// What a client asks for. An id that is no id at all is `None`: it names
-/// nothing, like an unknown one.
+/// What a client asks for in its room. An id that is no id at all is `None`: it
+/// names nothing, like an unknown one.
 #[derive(Debug)]
 pub(super) enum Request {
-    Join,
-    Leave,
+    /// Nothing but to be there.
+    Present,
     CreateTransport(Direction),
+    /// The transport of this direction, made if it is not there yet; and when
+    /// the call counts as connected, if the client says.
+    OpenTransport(Direction, Option<ConnectedWhen>),
     ConnectTransport(Option<TransportId>, Box<DtlsParameters>),
     RestartIce(Option<TransportId>),
     Produce(Option<TransportId>, Source, Box<RtpParameters>),
+    /// Without capabilities: with the router's.
     Consume(
         Option<TransportId>,
         Option<ProducerId>,
-        Box<RtpCapabilities>,
+        Option<Box<RtpCapabilities>>,
     ),
-    PauseConsumer(Option<ConsumerId>, bool),
-    CloseConsumer(Option<ConsumerId>),
-    SelfMute(Option<ProducerId>, bool),
-    CloseProducer(Option<ProducerId>),
-    /// For a plugin, if one registered the event.
-    Command(Value),
+    Consumer(Option<ConsumerId>, ConsumerChange),
+    Producer(Option<ProducerId>, ProducerChange),
+    /// What can be received.
+    Producers,
+    /// Everything that the client has goes; the client stays.
+    Release,
+    /// For all others, as it is.
+    Broadcast(Value),
+    /// For the plugin that registered the event, if one did.
+    Command(String, Value),
+}
+
+/// What a client does to a stream that it receives.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ConsumerChange {
+    Resume,
+    Pause,
+    Close,
+}
+
+/// What a client does to a stream that it sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ProducerChange {
+    Mute,
+    Unmute,
+    Close,
+}
+
+/// A Socket.IO client's event.
+#[derive(Debug)]
+pub(super) enum ClientEvent {
+    Join,
+    Leave,
+    InRoom(Request),
 }
 
 /// Events that the core answers itself.
@@ -49,11 +81,11 @@ pub(super) const EVENTS: [&str; 13] = [
     "producer:close",
 ];
 
-impl Request {
+impl ClientEvent {
     /// Reads an event's payload; every request names its room.
     pub(super) fn parse(event: &str, payload: Value) -> Result<(RoomId, Self), Invalid> {
         if !EVENTS.contains(&event) {
-            return Self::command(payload);
+            return Self::command(event, payload);
         }
         let mut fields = Fields::of(payload)?;
         let room = fields.room("roomId");
@@ -64,51 +96,60 @@ impl Request {
         }
     }
 
-    fn command(payload: Value) -> Result<(RoomId, Self), Invalid> {
+    fn command(event: &str, payload: Value) -> Result<(RoomId, Self), Invalid> {
         // The plugin gets the payload whole; the core only needs to know the room.
         let mut fields = Fields::of(payload.clone())?;
         match fields.room("roomId") {
-            Some(room) => Ok((room, Self::Command(payload))),
+            Some(room) => {
+                let request = Request::Command(event.to_owned(), payload);
+                Ok((room, Self::InRoom(request)))
+            }
             None => Err(fields.invalid()),
         }
     }
 
     fn read(event: &str, fields: &mut Fields) -> Option<Self> {
-        Some(match event {
-            "room:join" => Self::Join,
-            "room:leave" => Self::Leave,
-            "transport:create" => Self::CreateTransport(direction(fields)?),
+        let request = match event {
+            "room:join" => return Some(Self::Join),
+            "room:leave" => return Some(Self::Leave),
+            "transport:create" => Request::CreateTransport(direction(fields)?),
             "transport:connect" => {
                 let id = fields.id("transportId");
-                let dtls = media(fields, "dtlsParameters", lenient::dtls_parameters);
-                Self::ConnectTransport(id?, Box::new(dtls?))
+                let dtls = dtls_parameters(fields);
+                Request::ConnectTransport(id?, dtls?)
             }
-            "transport:restartIce" => Self::RestartIce(fields.id("transportId")?),
+            "transport:restartIce" => Request::RestartIce(fields.id("transportId")?),
             "audio:produce" => {
                 let id = fields.id("transportId");
                 let source = source(fields);
-                match fields.text("kind").as_deref() {
-                    None | Some("audio") => {}
-                    Some(_) => fields.problem("kind", "must be `audio`"),
-                }
-                let rtp = media(fields, "rtpParameters", lenient::rtp_parameters);
-                Self::Produce(id?, source?, Box::new(rtp?))
+                audio(fields);
+                let rtp = rtp_parameters(fields);
+                Request::Produce(id?, source?, rtp?)
             }
             "audio:consume" => {
                 let transport = fields.id("transportId");
                 let producer = fields.id("producerId");
-                let rtp = media(fields, "rtpCapabilities", lenient::rtp_capabilities);
-                Self::Consume(transport?, producer?, Box::new(rtp?))
+                let rtp = rtp_capabilities(fields);
+                Request::Consume(transport?, producer?, Some(rtp?))
             }
-            "consumer:resume" => Self::PauseConsumer(fields.id("consumerId")?, false),
-            "consumer:pause" => Self::PauseConsumer(fields.id("consumerId")?, true),
-            "consumer:close" => Self::CloseConsumer(fields.id("consumerId")?),
-            "audio:selfMute" => Self::SelfMute(fields.id("producerId")?, true),
-            "audio:selfUnmute" => Self::SelfMute(fields.id("producerId")?, false),
-            "producer:close" => Self::CloseProducer(fields.id("producerId")?),
+            "consumer:resume" => consumer(fields, ConsumerChange::Resume)?,
+            "consumer:pause" => consumer(fields, ConsumerChange::Pause)?,
+            "consumer:close" => consumer(fields, ConsumerChange::Close)?,
+            "audio:selfMute" => producer(fields, ProducerChange::Mute)?,
+            "audio:selfUnmute" => producer(fields, ProducerChange::Unmute)?,
+            "producer:close" => producer(fields, ProducerChange::Close)?,
             _ => return None,
-        })
+        };
+        Some(Self::InRoom(request))
     }
+}
+
+fn consumer(fields: &mut Fields, change: ConsumerChange) -> Option<Request> {
+    Some(Request::Consumer(fields.id("consumerId")?, change))
+}
+
+fn producer(fields: &mut Fields, change: ProducerChange) -> Option<Request> {
+    Some(Request::Producer(fields.id("producerId")?, change))
 }
 
 fn direction(fields: &mut Fields) -> Option<Direction> {
@@ -136,13 +177,34 @@ fn source(fields: &mut Fields) -> Option<Source> {
     }
 }
 
-fn media<T>(
-    fields: &mut Fields,
-    field: &str,
-    read: impl FnOnce(&Value) -> Result<T, lenient::Invalid>,
-) -> Option<T> {
-    let value = fields.required(field)?;
-    read(&value)
+/// The required `kind`, which is `audio`.
+pub(super) fn audio(fields: &mut Fields) {
+    match fields.text("kind").as_deref() {
+        None | Some("audio") => {}
+        Some(_) => fields.problem("kind", "must be `audio`"),
+    }
+}
+
+/// The required `dtlsParameters`.
+pub(super) fn dtls_parameters(fields: &mut Fields) -> Option<Box<DtlsParameters>> {
+    let value = fields.required("dtlsParameters")?;
+    media(fields, lenient::dtls_parameters(&value))
+}
+
+/// The required `rtpParameters`.
+pub(super) fn rtp_parameters(fields: &mut Fields) -> Option<Box<RtpParameters>> {
+    let value = fields.required("rtpParameters")?;
+    media(fields, lenient::rtp_parameters(&value))
+}
+
+/// The required `rtpCapabilities`.
+pub(super) fn rtp_capabilities(fields: &mut Fields) -> Option<Box<RtpCapabilities>> {
+    let value = fields.required("rtpCapabilities")?;
+    media(fields, lenient::rtp_capabilities(&value))
+}
+
+fn media<T>(fields: &mut Fields, read: Result<T, lenient::Invalid>) -> Option<Box<T>> {
+    read.map(Box::new)
         .map_err(|invalid| fields.problem(&invalid.path, invalid.problem))
         .ok()
 }

@@ -2,12 +2,13 @@
 //! requests one after the other, in the order in which they came, and, while
 //! in a room, one task that passes the room's events on.
 
+mod dialect;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use socketioxide::{
@@ -20,19 +21,21 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
+use self::dialect::Dialect;
 use super::{
     SharedFaces,
     auth::{self, AuthError, Identity},
-    fields::Invalid,
-    request::{self, Request},
+    denial::Denial,
+    gate::{self, Gate, Turned},
+    request::{self, ClientEvent},
+    session::Session,
     wire,
 };
 use crate::{
-    model::{Refusal, RoomId, UnixMs, User},
-    room::{Departure, Direction, Failure, Flow, Inbox, Membership, Reason},
-    telemetry,
+    model::{RoomId, UnixMs},
+    room::{Departure, Inbox},
 };
 
 /// Requests of one connection that may wait; more are over its budget.
@@ -40,9 +43,6 @@ const WAITING_REQUESTS: usize = 256;
 /// Packets that may wait in the socket below: room for the answers to all that a
 /// client may ask at once, many times over. One who fills it takes no answers.
 const SOCKET_BUFFER: usize = 4_096;
-/// Frames up to this many times the limit are read, so that they can be counted
-/// and explained; larger ones are cut off below, unread.
-const READABLE_FRAMES: usize = 32;
 /// How long a client may leave its socket full before it is disconnected.
 const FULL_SOCKET_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last events of a room that was left may take to go out.
@@ -52,12 +52,11 @@ const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(10);
 /// Builds the layer that serves `/socket.io`, and the handle to speak to everyone.
 #[must_use]
 pub fn layer(faces: &SharedFaces) -> (SocketIoLayer, SocketIo) {
-    let readable = faces
-        .config
-        .sessions
-        .max_frame_bytes
-        .saturating_mul(READABLE_FRAMES);
+    let limits = &faces.config.sessions;
+    let readable = gate::readable(limits);
     let (layer, io) = SocketIo::builder()
+        .ping_interval(limits.ping_interval)
+        .ping_timeout(limits.ping_timeout)
         .ws_max_message_size(readable)
         .ws_max_frame_size(readable)
         .max_payload(u64::try_from(readable).unwrap_or(u64::MAX))
@@ -67,8 +66,9 @@ pub fn layer(faces: &SharedFaces) -> (SocketIoLayer, SocketIo) {
     // Everything is registered before the connect packet is sent: a quick
     // client's first event must not arrive before its handler.
     let admit = async move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        let identity = authenticate(&faces, &socket, auth.ok().as_ref())?;
-        prepare(&faces, &socket, identity);
+        let auth = auth.ok();
+        let identity = authenticate(&faces, &socket, auth.as_ref())?;
+        prepare(&faces, &socket, identity, Dialect::of(auth.as_ref()));
         Ok::<(), Refused>(())
     };
     // The session itself starts with the connection: one that breaks before
@@ -142,14 +142,10 @@ impl<A: socketioxide::adapter::Adapter> FromMessageParts<A> for FrameSize {
 struct Prepared(Arc<Mutex<Option<Start>>>);
 
 /// A session, its requests, and the end of its connection.
-type Start = (Session, mpsc::Receiver<Incoming>, oneshot::Receiver<()>);
+type Start = (Connection, mpsc::Receiver<Incoming>, oneshot::Receiver<()>);
 
-fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
-    let limits = &faces.config.sessions;
-    let max_frame = limits.max_frame_bytes;
-    let quota = Quota::per_second(limits.event_budget_refill_per_second)
-        .allow_burst(limits.event_budget_capacity);
-    let budget = Arc::new(RateLimiter::direct(quota));
+fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity, dialect: Dialect) {
+    let gate = Arc::new(Gate::new(&faces.config.sessions));
     let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
     // Runs where the frame was read and only queues, so order is kept.
     let receive = move |socket: SocketRef,
@@ -162,12 +158,10 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
             payload: payload.ok(),
             ack,
         };
-        if size > max_frame {
-            refuse_frame(&socket, size, max_frame, incoming.ack);
-        } else if budget.check().is_err() {
-            refuse_over_budget(&socket, incoming.ack);
+        if let Err(turned) = gate.admit(size) {
+            turn_away(&socket, incoming, turned, dialect);
         } else if let Err(behind) = requests.try_send(incoming) {
-            refuse_over_budget(&socket, behind.into_inner().ack);
+            turn_away(&socket, behind.into_inner(), gate::over_budget(), dialect);
         }
         std::future::ready(())
     };
@@ -176,44 +170,32 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity) {
     let ended = Ended(Arc::new(Mutex::new(Some(ended))));
     socket.extensions.insert(ended.clone());
     socket.on_disconnect(async move || drop(ended.0.lock().take()));
-    let session = Session {
-        faces: Arc::clone(faces),
-        user: Arc::new(identity.user.clone()),
-        identity,
-        membership: None,
+    let connection = Connection {
+        session: Session::new(faces, identity),
+        dialect,
         passing: None,
     };
-    socket.extensions.insert(Prepared(Arc::new(Mutex::new(Some((
-        session, waiting, end,
-    ))))));
+    let start = (connection, waiting, end);
+    let prepared = Prepared(Arc::new(Mutex::new(Some(start))));
+    socket.extensions.insert(prepared);
 }
 
 async fn connected(socket: SocketRef) {
     let prepared = socket.extensions.remove::<Prepared>();
     let taken = prepared.and_then(|prepared| prepared.0.lock().take());
-    if let Some((session, waiting, end)) = taken {
-        session.run(socket, waiting, end).await;
+    if let Some((connection, waiting, end)) = taken {
+        connection.run(socket, waiting, end).await;
     }
 }
 
-fn refuse_frame(socket: &SocketRef, size: usize, limit: usize, ack: AckSender) {
-    metrics::counter!(telemetry::REFUSED_FRAMES, "reason" => "oversize").increment(1);
-    debug!(socket = %socket.id, size, "oversize frame: disconnected");
-    let invalid = Invalid::one(
-        "",
-        format!("a frame has at most {limit} bytes, this one {size}"),
-    );
-    acknowledge(socket, ack, &wire::failure(Refusal::from(invalid).into()));
-    end(socket);
-}
-
-fn refuse_over_budget(socket: &SocketRef, ack: AckSender) {
-    metrics::counter!(telemetry::REFUSED_FRAMES, "reason" => "rate").increment(1);
-    acknowledge(
-        socket,
-        ack,
-        &wire::failure(Refusal::new("RATE_LIMITED").into()),
-    );
+fn turn_away(socket: &SocketRef, incoming: Incoming, turned: Turned, dialect: Dialect) {
+    let ends = matches!(turned, Turned::Oversize(_));
+    let answer = dialect.answer(&incoming.event, Err(turned.into()));
+    acknowledge(socket, incoming.ack, &answer);
+    if ends {
+        debug!(socket = %socket.id, "oversize frame: disconnected");
+        end(socket);
+    }
 }
 
 /// Answers, or ends the connection: no request is left without an answer.
@@ -251,16 +233,14 @@ fn end(socket: &SocketRef) {
 }
 
 /// One connection.
-struct Session {
-    faces: SharedFaces,
-    identity: Identity,
-    user: Arc<User>,
-    membership: Option<Membership>,
+struct Connection {
+    session: Session,
+    dialect: Dialect,
     /// Passes the room's events on.
     passing: Option<JoinHandle<()>>,
 }
 
-impl Session {
+impl Connection {
     async fn run(
         mut self,
         socket: SocketRef,
@@ -286,153 +266,49 @@ impl Session {
             ack,
         } = incoming;
         let started = Instant::now();
-        let request = Request::parse(&event, payload.unwrap_or_default());
         // Events of plugins share one label: clients choose the names.
         let label = request::EVENTS
             .iter()
             .find(|one| **one == event)
             .map_or("plugin", |one| *one);
         let mut inbox = None;
-        let result = match request {
-            Ok((room, request)) => self.serve(&event, &room, request, &mut inbox).await,
-            Err(invalid) => Err(Refusal::from(invalid).into()),
+        let result = match ClientEvent::parse(&event, payload.unwrap_or_default()) {
+            Ok((room, asked)) => self.serve(&room, asked, &mut inbox).await,
+            Err(invalid) => Err(invalid.into()),
         };
-        let outcome = match &result {
-            Ok(_) => "ok",
-            Err(Failure::Refused(refusal)) => {
-                debug!(user = %self.user.id, event, code = refusal.code, "refused");
-                "refused"
-            }
-            Err(Failure::Media(error)) => {
-                error!(user = %self.user.id, event, %error, "request failed");
-                "failed"
-            }
-        };
-        acknowledge(
-            socket,
-            ack,
-            &result.map_or_else(wire::failure, wire::success),
-        );
+        self.session.record(label, started, &result);
+        acknowledge(socket, ack, &self.dialect.answer(&event, result));
         // A newcomer hears of the room after the answer that describes it.
         if let Some(inbox) = inbox {
             self.passing = Some(tokio::spawn(pass_on(socket.clone(), inbox)));
         }
-        metrics::histogram!(telemetry::REQUEST_SECONDS, "event" => label, "outcome" => outcome)
-            .record(started.elapsed().as_secs_f64());
     }
 
     async fn serve(
         &mut self,
-        event: &str,
         room: &RoomId,
-        request: Request,
+        asked: ClientEvent,
         inbox: &mut Option<Inbox>,
-    ) -> Result<Option<Value>, Failure> {
-        let place = match request {
-            Request::Join => {
-                let (data, events) = self.join(room).await?;
+    ) -> Result<Option<Value>, Denial> {
+        match asked {
+            ClientEvent::Join => {
+                let welcome = self.session.join(room).await?;
+                let ice_servers = &self.session.faces().ice_servers;
+                let (data, events) = wire::welcome(welcome, ice_servers);
+                self.hear_out().await;
                 *inbox = Some(events);
-                return Ok(Some(data));
+                Ok(Some(data))
             }
-            Request::Leave => return self.leave(room).await.map(|()| None),
-            _ => self.place(room),
-        };
-        match request {
-            Request::Join | Request::Leave => Ok(None),
-            Request::CreateTransport(direction) => self.create_transport(place?, direction).await,
-            Request::ConnectTransport(id, dtls) => {
-                let id = id.ok_or(Reason::TransportNotFound);
-                place?.connect_transport(id?, *dtls).await?;
+            ClientEvent::Leave => {
+                self.session.leave(room)?;
+                self.hear_out().await;
                 Ok(None)
             }
-            Request::RestartIce(id) => {
-                let place = place?;
-                let ice = place
-                    .restart_ice(id.ok_or(Reason::TransportNotFound)?)
-                    .await?;
-                Ok(Some(json!({ "iceParameters": ice })))
+            ClientEvent::InRoom(request) => {
+                let reply = self.session.serve(room, request).await?;
+                Ok(wire::data(reply, &self.session.faces().ice_servers))
             }
-            Request::Produce(transport, source, rtp) => {
-                let place = place?;
-                let transport = transport.ok_or(Reason::TransportNotFound)?;
-                let id = place.produce(transport, source, *rtp).await?;
-                Ok(Some(json!({ "id": id })))
-            }
-            Request::Consume(transport, producer, rtp) => {
-                let place = place?;
-                let transport = transport.ok_or(Reason::TransportNotFound)?;
-                let producer = producer.ok_or(Reason::ProducerNotFound)?;
-                let consumed = place.consume(transport, producer, *rtp).await?;
-                Ok(Some(json!({
-                    "id": consumed.id,
-                    "producerId": producer,
-                    "kind": "audio",
-                    "rtpParameters": consumed.rtp_parameters,
-                    "producerPaused": consumed.producer_paused,
-                })))
-            }
-            Request::PauseConsumer(id, paused) => {
-                let place = place.map_err(|_| Reason::RoomNotFound)?;
-                let flow = place
-                    .pause_consumer(id.ok_or(Reason::ConsumerNotFound)?, paused)
-                    .await?;
-                Ok((flow == Flow::Deferred).then(|| json!({ "deferred": true })))
-            }
-            Request::CloseConsumer(id) => {
-                let place = place.map_err(|_| Reason::RoomNotFound)?;
-                place.close_consumer(id.ok_or(Reason::ConsumerNotFound)?)?;
-                Ok(None)
-            }
-            Request::SelfMute(id, muted) => {
-                let place = place.map_err(|_| Reason::ProducerNotFound)?;
-                place.self_mute(id.ok_or(Reason::ProducerNotFound)?, muted)?;
-                Ok(None)
-            }
-            Request::CloseProducer(id) => {
-                let place = place.map_err(|_| Reason::ProducerNotFound)?;
-                place.close_producer(id.ok_or(Reason::ProducerNotFound)?)?;
-                Ok(None)
-            }
-            Request::Command(payload) => match place {
-                Ok(place) => match place.command(event, &payload).await {
-                    Some(answer) => answer,
-                    None => Err(Refusal::new("Unknown event").into()),
-                },
-                Err(reason) if self.faces.rooms.has_command(event) => Err(reason.into()),
-                Err(_) => Err(Refusal::new("Unknown event").into()),
-            },
         }
-    }
-
-    /// The session's place, if the room that the request names is its room.
-    fn place(&self, room: &RoomId) -> Result<&Membership, Reason> {
-        match &self.membership {
-            Some(membership) if membership.room() == room => Ok(membership),
-            _ => Err(Reason::NotInRoom),
-        }
-    }
-
-    async fn join(&mut self, room: &RoomId) -> Result<(Value, Inbox), Failure> {
-        if !self.identity.may_enter(room) {
-            return Err(Reason::RoomNotAllowed.into());
-        }
-        let before = &mut self.membership;
-        let mut joined = self.faces.rooms.join(room, &self.user, before).await?;
-        let data = wire::joined(&mut joined, &self.faces.ice_servers);
-        self.membership = Some(joined.membership);
-        self.hear_out().await;
-        Ok((data, joined.inbox))
-    }
-
-    async fn leave(&mut self, room: &RoomId) -> Result<(), Failure> {
-        self.place(room)?;
-        let left = self
-            .membership
-            .take()
-            .filter(|membership| !membership.is_over());
-        left.ok_or(Reason::NotInRoom)?.leave();
-        self.hear_out().await;
-        Ok(())
     }
 
     /// Lets the last events of a room that was left go out before the answer:
@@ -446,24 +322,14 @@ impl Session {
             passing.abort();
         }
     }
-
-    async fn create_transport(
-        &self,
-        place: &Membership,
-        direction: Direction,
-    ) -> Result<Option<Value>, Failure> {
-        let mut transport = place.create_transport(direction).await?;
-        if let Some(fields) = transport.as_object_mut() {
-            fields.insert("iceServers".to_owned(), self.faces.ice_servers.clone());
-        }
-        Ok(Some(transport))
-    }
 }
 
 /// Passes a room's events on until the room or the connection ends.
 async fn pass_on(socket: SocketRef, mut inbox: Inbox) {
     while let Some(event) = inbox.next().await {
-        let (name, payload) = wire::event(&event);
+        let Some((name, payload)) = wire::event(&event) else {
+            continue;
+        };
         if !emit(&socket, &name, &payload).await {
             return;
         }

@@ -4,13 +4,17 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
+use super::{
+    denial::Denial,
+    session::{Reply, Welcome},
+};
 use crate::{
     model::{Refusal, User},
-    room::{Event, Failure, Joined, SnapshotProducer},
+    room::{Event, Flow, Inbox, SnapshotProducer},
 };
 
-/// An event's name and payload.
-pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
+/// An event's name and payload; `None` for what this face does not tell.
+pub(super) fn event(event: &Event) -> Option<(Cow<'static, str>, Value)> {
     let (name, payload) = match event {
         Event::NewProducer {
             producer,
@@ -78,10 +82,11 @@ pub(super) fn event(event: &Event) -> (Cow<'static, str>, Value) {
             json!({ "roomId": room, "reason": reason.as_str(), "timestamp": at }),
         ),
         Event::Plugin { name, payload } => {
-            return (Cow::Owned(name.to_string()), payload.clone());
+            return Some((Cow::Owned(name.to_string()), payload.clone()));
         }
+        Event::Connected { .. } | Event::Broadcast { .. } => return None,
     };
-    (Cow::Borrowed(name), payload)
+    Some((Cow::Borrowed(name), payload))
 }
 
 /// A producer with what plugins attached to it, as `data`.
@@ -106,18 +111,19 @@ fn person(user: &Arc<User>) -> Map<String, Value> {
     person
 }
 
-/// The data of a successful join.
-pub(super) fn joined(joined: &mut Joined, ice_servers: &Value) -> Value {
-    let participants: Vec<Value> = joined
-        .snapshot
-        .users
-        .iter()
-        .map(|(user, speaks)| {
-            let mut one = person(user);
-            one.insert("isSpeaker".to_owned(), json!(speaks));
-            Value::Object(one)
-        })
-        .collect();
+/// The data of a successful join, and what comes after it.
+pub(super) fn welcome(welcome: Welcome, ice_servers: &Value) -> (Value, Inbox) {
+    let Welcome {
+        inbox,
+        rtp_capabilities,
+        snapshot,
+        plugins,
+    } = welcome;
+    let participants = snapshot.users.iter().map(|(user, speaks)| {
+        let mut one = person(user);
+        one.insert("isSpeaker".to_owned(), json!(speaks));
+        Value::Object(one)
+    });
     let producer = |one: &SnapshotProducer| {
         let producer = json!({
             "producerId": one.id,
@@ -128,14 +134,43 @@ pub(super) fn joined(joined: &mut Joined, ice_servers: &Value) -> Value {
         });
         with_attached(producer, &one.attached)
     };
-    json!({
-        "rtpCapabilities": joined.rtp_capabilities.take(),
-        "participants": participants,
-        "existingProducers": joined.snapshot.producers.iter().map(producer).collect::<Vec<_>>(),
-        "activeSpeakers": joined.snapshot.speakers,
+    let data = json!({
+        "rtpCapabilities": rtp_capabilities,
+        "participants": participants.collect::<Vec<_>>(),
+        "existingProducers": snapshot.producers.iter().map(producer).collect::<Vec<_>>(),
+        "activeSpeakers": snapshot.speakers,
         "iceServers": ice_servers,
-        "plugins": std::mem::take(&mut joined.plugins),
+        "plugins": plugins,
+    });
+    (data, inbox)
+}
+
+/// The data of a reply, if it has any.
+pub(super) fn data(reply: Reply, ice_servers: &Value) -> Option<Value> {
+    Some(match reply {
+        Reply::Done | Reply::Producers(_) | Reply::Released(_) => return None,
+        Reply::Transport(transport) => with_ice_servers(transport, ice_servers),
+        Reply::Ice(parameters) => json!({ "iceParameters": parameters }),
+        Reply::Produced(id) => json!({ "id": id }),
+        Reply::Consumed(producer, consumed) => json!({
+            "id": consumed.id,
+            "producerId": producer,
+            "kind": "audio",
+            "rtpParameters": consumed.rtp_parameters,
+            "producerPaused": consumed.producer_paused,
+        }),
+        Reply::Flow(Flow::Deferred) => json!({ "deferred": true }),
+        Reply::Flow(_) => return None,
+        Reply::Plugin(answer) => return answer,
     })
+}
+
+/// A transport's description with the ICE servers that go with it.
+pub(super) fn with_ice_servers(mut transport: Value, ice_servers: &Value) -> Value {
+    if let Some(fields) = transport.as_object_mut() {
+        fields.insert("iceServers".to_owned(), ice_servers.clone());
+    }
+    transport
 }
 
 /// The acknowledgement of a request that succeeded.
@@ -147,27 +182,26 @@ pub(super) fn success(data: Option<Value>) -> Value {
 }
 
 /// The acknowledgement of a request that did not.
-pub(super) fn failure(failure: Failure) -> Value {
-    match failure {
-        Failure::Refused(refusal) => refused(refusal),
-        Failure::Media(_) => refused(Refusal::new("INTERNAL_ERROR")),
-    }
-}
-
-fn refused(refusal: Refusal) -> Value {
+pub(super) fn failure(denial: Denial) -> Value {
+    let refusal = Refusal::from(denial);
     let mut answer = json!({ "success": false, "error": refusal.message, "code": refusal.code });
     if let Some(fields) = answer.as_object_mut() {
-        if let Some(details) = refusal.details {
-            fields.insert("details".to_owned(), details);
-        }
-        if let Some(plugin) = refusal.plugin {
-            fields.insert("plugin".to_owned(), json!(&*plugin));
-        }
-        if let Some(decision) = refusal.decision {
-            fields.insert("decisionId".to_owned(), json!(decision));
-        }
+        more_of(fields, refusal);
     }
     answer
+}
+
+/// What there is to say of a refusal beside its message and code.
+pub(super) fn more_of(fields: &mut Map<String, Value>, refusal: Refusal) {
+    if let Some(details) = refusal.details {
+        fields.insert("details".to_owned(), details);
+    }
+    if let Some(plugin) = refusal.plugin {
+        fields.insert("plugin".to_owned(), json!(&*plugin));
+    }
+    if let Some(decision) = refusal.decision {
+        fields.insert("decisionId".to_owned(), json!(decision));
+    }
 }
 
 #[cfg(test)]
@@ -177,7 +211,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{ProducerId, RoomId, Source, TransportId, UnixMs, UserId},
-        room::{CloseReason, RoomEnd},
+        room::{CloseReason, Failure, RoomEnd},
     };
 
     fn user() -> Arc<User> {
@@ -193,12 +227,13 @@ mod tests {
     #[test]
     fn what_plugins_attach_travels_as_data() {
         let attached = Map::from_iter([("doors".to_owned(), json!({ "guest": true }))]);
-        let (_, payload) = event(&Event::NewProducer {
+        let told = event(&Event::NewProducer {
             producer: ProducerId(Uuid::from_u128(1)),
             user: UserId(7),
             source: Source::Mic,
             attached: Arc::new(attached),
         });
+        let (_, payload) = told.unwrap();
         assert_eq!(payload["data"], json!({ "doors": { "guest": true } }));
     }
 
@@ -300,7 +335,7 @@ mod tests {
             ),
         ];
         for (given, name, payload) in cases {
-            assert_eq!(event(&given), (Cow::Borrowed(name), payload));
+            assert_eq!(event(&given), Some((Cow::Borrowed(name), payload)));
         }
     }
 
@@ -309,7 +344,10 @@ mod tests {
         let transport = TransportId(Uuid::nil());
         let told = json!({ "transportId": transport, "reason": "worker_died" });
         let name = Cow::Borrowed("transport:closed");
-        assert_eq!(event(&Event::TransportClosed { transport }), (name, told));
+        assert_eq!(
+            event(&Event::TransportClosed { transport }),
+            Some((name, told))
+        );
     }
 
     #[test]
@@ -320,7 +358,7 @@ mod tests {
             ..Refusal::new("Not authorized")
         };
         assert_eq!(
-            failure(refusal.into()),
+            failure(Denial::Failed(refusal.into())),
             json!({
                 "success": false,
                 "error": "Not authorized",
@@ -340,6 +378,6 @@ mod tests {
             "error": "INTERNAL_ERROR",
             "code": "INTERNAL_ERROR",
         });
-        assert_eq!(failure(failed), told);
+        assert_eq!(failure(failed.into()), told);
     }
 }

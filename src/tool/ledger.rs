@@ -118,7 +118,8 @@ async fn anchor(server: &Server<'_>) -> Result<Seal, RemoteError> {
     match server.ask(Method::GET, "ledger?limit=0").await {
         Ok(page) => Ok(server.understood::<Page>(&page)?.anchor),
         Err(RemoteError::Refused(problem)) if problem.error == "LEDGER_GONE" => {
-            Ok(server.understood::<Gone>(&problem.details)?.anchor)
+            let details = problem.details.unwrap_or_default();
+            Ok(server.understood::<Gone>(&details)?.anchor)
         }
         Err(error) => Err(error),
     }

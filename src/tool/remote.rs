@@ -69,14 +69,40 @@ pub struct Problem {
     pub error: String,
     /// A sentence.
     pub message: String,
-    /// What a program may want to know besides.
+    /// More for programs.
     #[serde(default)]
-    pub details: Value,
+    pub details: Option<Value>,
+}
+
+impl Problem {
+    /// What has worked all the same.
+    fn reloaded(&self) -> Vec<Reloaded> {
+        let details = self.details.as_ref();
+        let reloaded = details.and_then(|details| details.get("reloaded"));
+        let reloaded = reloaded.map(Vec::deserialize);
+        reloaded.and_then(Result::ok).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.message, self.error)
+        write!(f, "{} ({})", self.message, self.error)?;
+        let reloaded = self.reloaded();
+        if !reloaded.is_empty() {
+            f.write_str("\nthe others are loaded:")?;
+        }
+        let mut lines = reloaded.iter().map(Reloaded::for_people);
+        lines.try_for_each(|line| write!(f, "\n  {}", line.trim_end()))
+    }
+}
+
+impl RemoteError {
+    /// More for programs, where the server says more.
+    pub(super) fn details(&self) -> Option<&Value> {
+        match self {
+            Self::Refused(problem) => problem.details.as_ref(),
+            _ => None,
+        }
     }
 }
 
@@ -419,5 +445,28 @@ mod tests {
         );
         let all: String = told(json!({ "reloaded": [one, one] }));
         assert_eq!(all.lines().count(), 2, "{all}");
+    }
+
+    #[test]
+    fn a_problem_says_what_has_worked_all_the_same() {
+        let told = |value: Value| {
+            serde_json::from_value::<Problem>(value)
+                .unwrap()
+                .to_string()
+        };
+        let problem = json!({ "error": "PLUGIN_UNUSABLE", "message": "plugin `a`: broken" });
+        assert_eq!(
+            told(problem.clone()),
+            "plugin `a`: broken (PLUGIN_UNUSABLE)"
+        );
+        let mut some = problem;
+        some["details"] = json!({ "failed": [], "reloaded": [
+            { "name": "b", "component": "sha256:b", "previous": "sha256:a", "tookMs": 12 },
+        ] });
+        assert_eq!(
+            told(some),
+            "plugin `a`: broken (PLUGIN_UNUSABLE)\nthe others are loaded:\n  \
+             b: loaded in 12 ms: sha256:b, before sha256:a"
+        );
     }
 }

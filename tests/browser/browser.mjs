@@ -44,6 +44,7 @@ export class Browser {
       executablePath: EXECUTABLE,
       args: [
         '--no-sandbox',
+        '--autoplay-policy=no-user-gesture-required',
         '--disable-gpu',
         '--disable-quic',
         '--disable-sync',
@@ -63,9 +64,9 @@ export class Browser {
   /** Runs a scenario with a cast of its own; where it fails, pictures stay. */
   async play(name, scenario) {
     const cast = [];
-    const person = async () => {
-      const context = await this.#browser.newContext();
-      cast.push(new Person(await context.newPage()));
+    const person = async (Role = Person, options = {}) => {
+      const context = await this.#browser.newContext(options);
+      cast.push(new Role(await context.newPage()));
       return cast.at(-1);
     };
     try {
@@ -81,6 +82,9 @@ export class Browser {
 }
 
 export class Person {
+  /** What the console may say of a network that is meant to fail. */
+  static harmless = /WebSocket|net::ERR_/;
+
   /** Errors of the page itself: scripts, content security policy, assets. */
   mistakes = [];
 
@@ -88,8 +92,8 @@ export class Person {
     this.page = page;
     page.on('pageerror', (error) => this.mistakes.push(String(error)));
     page.on('console', (message) => {
-      const isNetwork = /WebSocket|net::ERR_/.test(message.text());
-      if (message.type() === 'error' && !isNetwork) this.mistakes.push(message.text());
+      const isHarmless = this.constructor.harmless.test(message.text());
+      if (message.type() === 'error' && !isHarmless) this.mistakes.push(message.text());
     });
   }
 
@@ -119,21 +123,22 @@ export class Person {
     return this.page.locator(`[data-testid=person][data-voice=${voice}]`).filter({ hasText: name }).waitFor();
   }
 
-  /** What has arrived of the one stream that is received: packets and energy so far. */
-  heard() {
-    return this.page.evaluate(async () => {
-      const [consumer] = window.voiceRoom.consumers.values();
+  /** What has arrived of one producer, or of the first one: packets and energy so far. */
+  heard(producerId) {
+    return this.page.evaluate(async (wanted) => {
+      const consumers = [...window.voiceRoom.consumers.values()];
+      const consumer = consumers.find((each) => wanted === undefined || each.producerId === wanted);
       const stats = consumer ? [...(await consumer.getStats()).values()] : [];
       const { packetsReceived = 0, totalAudioEnergy = 0 } = stats.find(({ type }) => type === 'inbound-rtp') ?? {};
       return { packets: packetsReceived, energy: totalAudioEnergy };
-    });
+    }, producerId);
   }
 
   /** Waits until a good deal more of a sound has arrived. */
-  async hears(what) {
-    const before = await this.heard();
+  async hears(what, producerId) {
+    const before = await this.heard(producerId);
     return until(`${what} is heard`, async () => {
-      const { packets, energy } = await this.heard();
+      const { packets, energy } = await this.heard(producerId);
       return packets > before.packets + 25 && energy > before.energy + 1e-4 && { packets, energy };
     });
   }

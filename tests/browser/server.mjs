@@ -77,6 +77,16 @@ export class Server {
     return code;
   }
 
+  /** A token of development mode. */
+  async token(userId, name) {
+    const answer = await fetch(new URL('/dev/token', this.url), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ userId, name }),
+    });
+    return (await answer.json()).token;
+  }
+
   /** What the plugins have published about a room. */
   async published(room) {
     const text = await readFile(join(this.dataDir, 'published.jsonl'), 'utf8').catch((error) => {

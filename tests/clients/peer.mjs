@@ -129,13 +129,23 @@ export class Peer {
    * Opens the client's transport of this type and brings it up: ICE, then DTLS.
    * Later `produce` or `consume` of the client go over it.
    */
-  static async open(client, type) {
+  static open(client, type) {
+    return Peer.raise(async (dtlsParameters) => {
+      const transport = await client.ask('transport:create', { type });
+      await client.ask('transport:connect', { transportId: transport.id, dtlsParameters });
+      client[type === 'producer' ? 'sending' : 'receiving'] = transport.id;
+      return transport;
+    });
+  }
+
+  /**
+   * Brings a transport up, of whatever face: `exchange` gets this end's DTLS
+   * parameters and answers the server's transport.
+   */
+  static async raise(exchange) {
     const peer = new Peer();
     peer.#certificate = await certificate();
-    const transport = await client.ask('transport:create', { type });
-    const dtlsParameters = { role: 'client', fingerprints: [peer.#certificate.fingerprint] };
-    await client.ask('transport:connect', { transportId: transport.id, dtlsParameters });
-    client[type === 'producer' ? 'sending' : 'receiving'] = transport.id;
+    const transport = await exchange({ role: 'client', fingerprints: [peer.#certificate.fingerprint] });
     await peer.#connect(transport);
     return peer;
   }
@@ -169,7 +179,10 @@ export class Peer {
       's_client', '-dtls1_2', '-connect', `127.0.0.1:${relay.address().port}`, '-cert', cert, '-key', key,
       '-use_srtp', 'SRTP_AES128_CM_SHA1_80', '-keymatexport', 'EXTRACTOR-dtls_srtp', '-keymatexportlen', '60',
     ]);
-    this.#dtls.once('close', () => relay.close());
+    this.#dtls.once('close', () => {
+      handshaker = undefined;
+      relay.close();
+    });
     this.#dtls.stdin.on('error', () => {});
     let output = '';
     const exported = new Promise((done, failed) => {
@@ -186,15 +199,17 @@ export class Peer {
   }
 
   #send(datagram) {
-    this.#socket.send(datagram, this.#remote.port, this.#remote.address);
+    // The handshaker may have a last word after the end.
+    this.#socket?.send(datagram, this.#remote.port, this.#remote.address);
   }
 
   /**
    * Speaks: a packet each 20 ms with this level in dBov (0 is the loudest,
-   * -127 silence). Again for the same SSRC changes the level.
+   * -127 silence). Again for the same SSRC changes the level. Says noise, or these
+   * Opus frames over and over.
    */
-  speak(ssrc, level = -20) {
-    const stream = this.#streams.get(ssrc) ?? { sequence: 1, timer: null };
+  speak(ssrc, level = -20, frames = undefined) {
+    const stream = this.#streams.get(ssrc) ?? { sequence: 1, timer: null, frames };
     stream.level = level;
     this.#streams.set(ssrc, stream);
     if (stream.timer) return;
@@ -224,7 +239,8 @@ export class Peer {
     header[16] = 0x10; // extension 1, one byte: ssrc-audio-level
     header[17] = 0x80 | -stream.level;
     stream.sequence += 1;
-    this.#send(this.#srtp.protect(header, randomBytes(60)));
+    const payload = stream.frames?.[stream.sequence % stream.frames.length] ?? randomBytes(60);
+    this.#send(this.#srtp.protect(header, payload));
   }
 
   #arrived(ssrc) {
@@ -260,6 +276,7 @@ export class Peer {
     for (const ssrc of this.#streams.keys()) this.stop(ssrc);
     this.#dtls?.kill('SIGKILL');
     this.#socket?.close();
+    this.#socket = undefined;
     await this.#certificate.remove();
   }
 }

@@ -54,6 +54,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("mediasoup::", "media"),
     ("wasmtime", "plugin"),
     ("socketioxide::", "signal"),
+    ("utoipa", "signal"),
     ("redb::", "store"),
     ("notify::", "plugin"),
     ("std::env", "config"),

@@ -69,12 +69,7 @@ impl Api {
         let auth = Authenticator::new(&config.auth).unwrap();
         let admin = auth.issue(UserId(1), None, &["admin".to_owned()]).unwrap();
         let state = HttpState {
-            faces: Arc::new(Faces {
-                config,
-                auth,
-                rooms: house.rooms.clone(),
-                ice_servers: Value::Null,
-            }),
+            faces: Arc::new(Faces::new(config, auth, house.rooms.clone(), Value::Null)),
             media: house.media.clone(),
             plugins: house.plugins.clone(),
             records: Records::new(&store, &sinks),

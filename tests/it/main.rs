@@ -16,6 +16,8 @@ mod house;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod plugins;

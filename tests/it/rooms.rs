@@ -38,6 +38,8 @@ async fn a_speaker_is_heard_and_the_first_packet_is_told_once() {
             matches!(told, Some(Event::FirstRtp { producer: of, .. }) if of == producer),
             "{told:?}"
         );
+        let told = guest.next_fact().await;
+        assert!(matches!(told, Some(Event::Connected { .. })), "{told:?}");
     }
     listener
         .until("hearing", |progress| {
@@ -139,6 +141,18 @@ async fn a_stream_that_the_router_cannot_take_does_not_end_the_one_that_runs() {
         ),
         "{told:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_may_follow_its_own_end_at_once() {
+    let house = House::open().await;
+    let ann = house.join("hall", 1).await;
+    let (mut peer, transport) = ann.connect(Direction::Send).await;
+    let track = peer.add_track().await;
+    for _ in 0..20 {
+        let producer = ann.produce(&transport, &track.rtp_parameters).await;
+        ann.membership.close_producer(producer).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use voice_room::{
     model::{ProducerId, RoomId, UserId},
-    room::{Flow, Pin},
+    plugin::{Action, Pin},
+    room::Flow,
 };
 
 use crate::{
@@ -206,7 +207,11 @@ async fn a_plugin_pins_speakers_in_and_keeps_them_out() {
     let (first, flow) = cay.hear(&ear, voices[0].producer).await;
     assert_eq!(flow, Flow::Deferred);
     let stage: Arc<str> = "stage".into();
-    let pin = |user, pin| house.rooms.pin_speaker(&hall(), &stage, UserId(user), pin);
+    let pin = |user, pin| {
+        let user = UserId(user);
+        let action = Action::PinSpeaker { user, pin };
+        house.rooms.carry_out(&hall(), &stage, vec![action]);
+    };
     pin(1, Pin::In);
     ear.hears(&first, 10).await;
 

@@ -31,3 +31,4 @@ export const mute = (target) => ({ mute: target });
 export const unmute = (target) => ({ unmute: target });
 export const close = (target) => ({ close: target });
 export const kick = (userId, reason) => ({ kick: { userId, reason } });
+export const pinSpeaker = (userId, pin) => ({ pinSpeaker: { userId, pin } });

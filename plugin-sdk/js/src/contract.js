@@ -37,6 +37,7 @@ export const ACTIONS = {
   unmute: 'mute',
   close: 'close',
   kick: 'kick',
+  'pin-speaker': 'pin-speaker',
 };
 
 /** Everything that a manifest may ask for. */

@@ -52,6 +52,7 @@ const ACTIONS = {
   unmute: (given) => ({ tag: 'unmute', val: target(given) }),
   close: (given) => ({ tag: 'close', val: target(given) }),
   kick: ({ userId, reason }) => ({ tag: 'kick', val: { userId: whole('userId', userId), reason } }),
+  pinSpeaker: ({ userId, pin }) => ({ tag: 'pin-speaker', val: { userId: whole('userId', userId), pin } }),
 };
 
 function actions(given = []) {

@@ -157,7 +157,11 @@ export type Action =
   | { mute: Target }
   | { unmute: Target }
   | { close: Target }
-  | { kick: { userId: UserId; reason: string } };
+  | { kick: { userId: UserId; reason: string } }
+  | { pinSpeaker: { userId: UserId; pin: Pin } };
+
+/** Whether a user is heard where a room forwards only those who spoke last: always, never, or as they speak. */
+export type Pin = 'in' | 'out' | 'auto';
 
 /** How a producer that is allowed begins. */
 export interface Amendment {
@@ -262,6 +266,8 @@ export function unmute(target: Target): Action;
 export function close(target: Target): Action;
 /** Removes a user from the room and ends their connection. */
 export function kick(userId: UserId, reason: string): Action;
+/** Puts a user among the active speakers of the room, keeps them out, or leaves it to their voice again. */
+export function pinSpeaker(userId: UserId, pin: Pin): Action;
 
 /** The server did not do what the plugin asked for. Not caught, it fails the hook. */
 export class HostError extends Error {

@@ -9,6 +9,7 @@ export {
   emitToUser,
   kick,
   mute,
+  pinSpeaker,
   refuse,
   unmute,
 } from './answers.js';

@@ -76,9 +76,16 @@ export class Stage {
 
   /** `beforeJoin`, `onRoomOpened` where it is the first, `onJoin`, `describeRoom`. */
   join(roomId: string, user: NewUser): Joined;
-  /** `onLeave`, `onRoomClosed` where it was the last. */
+  /**
+   * `onProducerClosed` for all that they send, `onLeave`, `onRoomClosed` where it was the last.
+   * The producers end as `left`, `disconnected` (also for `too_slow`) or, for any other reason,
+   * `kicked`. Throws what the first hook that fails throws, when all of them have been called.
+   */
   leave(joined: Joined, reason?: string): Action[];
-  /** `beforeProduce`, `onNewProducer`. */
+  /**
+   * `beforeProduce`, `onNewProducer`, and `onProducerClosed` with the reason `replaced` for what
+   * they sent from the same source before.
+   */
   produce(joined: Joined, source?: Source): Produced;
   /** `beforeConsume`. */
   consume(joined: Joined, produced: Produced): Answer;
@@ -88,7 +95,7 @@ export class Stage {
   closeProducer(produced: Produced, reason?: string): Action[];
   /** `speakerChanged`: these users speak, loudest first. */
   speakers(roomId: string, userIds: UserId[]): Action[];
-  /** `onCommand`. The stage adds `roomId` to the payload, as the server does. */
+  /** `onCommand`. The stage adds `roomId` to the payload, as every client must. */
   command(
     joined: Joined,
     command: string,

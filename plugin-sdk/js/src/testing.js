@@ -10,6 +10,28 @@ export { readManifest } from './manifest.js';
 
 const CODEC = { mimeType: 'audio/opus', clockRate: 48000, channels: 2 };
 
+/** How the producers of who leaves end, by the reason of their leaving; others are kicked. */
+const ENDS = new Map([
+  ['left', 'left'],
+  ['disconnected', 'disconnected'],
+  ['too_slow', 'disconnected'],
+]);
+
+/** Takes all steps, as the server does whatever one of them says, and their actions. */
+function all(steps) {
+  const actions = [];
+  const failures = [];
+  for (const step of steps) {
+    try {
+      actions.push(...step());
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+  return actions;
+}
+
 const parsed = (text) => (text === undefined ? undefined : JSON.parse(text));
 
 /** From the contract's types to what a test compares with. */
@@ -23,6 +45,8 @@ const action = ({ tag, val }) => {
     }
     case 'kick':
       return { kick: { userId: Number(val.userId), reason: val.reason } };
+    case 'pin-speaker':
+      return { pinSpeaker: { userId: Number(val.userId), pin: val.pin } };
     default:
       return { [tag]: val.tag === 'user' ? { user: Number(val.val) } : { producer: val.val } };
   }
@@ -39,6 +63,8 @@ export class Stage {
   #ids = 0;
   /** Participants in the contract's types, by room. */
   #rooms = new Map();
+  /** What runs, by its participant's id and its source. */
+  #sending = new Map();
   #start;
   #manifest;
   #memory;
@@ -134,6 +160,7 @@ export class Stage {
 
   restartServer() {
     this.#rooms.clear();
+    this.#sending.clear();
     this.replaceInstance();
   }
 
@@ -155,14 +182,31 @@ export class Stage {
 
   leave(joined, reason = 'left') {
     const { roomId, participant } = joined;
-    const rest = this.#participants(roomId).filter(({ id }) => id !== participant.id);
-    this.#rooms.set(roomId, rest);
-    const actions = this.#inform('on-leave', roomId, { participant: this.#current(joined), reason });
-    if (rest.length === 0) {
+    const sent = this.#sent(participant);
+    const ending = ['mic', 'music'].filter((source) => source in sent);
+    const gone = () => {
+      const rest = this.#participants(roomId).filter(({ id }) => id !== participant.id);
+      this.#rooms.set(roomId, rest);
+      this.#sending.delete(participant.id);
+      return this.#inform('on-leave', roomId, { participant: this.#current(joined), reason });
+    };
+    const closed = () => {
+      if (this.#participants(roomId).length > 0) return [];
       this.#rooms.delete(roomId);
       this.#call('on-room-closed', roomId, { reason: 'empty' });
-    }
-    return actions;
+      return [];
+    };
+    return all([
+      ...ending.map((source) => () => this.closeProducer(sent[source], ENDS.get(reason) ?? 'kicked')),
+      gone,
+      closed,
+    ]);
+  }
+
+  /** What a participant sends, by source. */
+  #sent({ id }) {
+    if (!this.#sending.has(id)) this.#sending.set(id, {});
+    return this.#sending.get(id);
   }
 
   produce(joined, source = 'mic') {
@@ -179,16 +223,26 @@ export class Stage {
       if (amendment.priority === undefined) delete amendment.priority;
     }
     const producer = { id: this.#id('producer'), source, codec: CODEC };
-    actions.push(...this.#inform('on-new-producer', roomId, { participant, producer }));
-    return { joined, refusal, actions, amendment, producer };
+    const produced = { joined, refusal, actions, amendment, producer };
+    const sent = this.#sent(participant);
+    const displaced = sent[source];
+    sent[source] = produced;
+    const steps = [() => this.#inform('on-new-producer', roomId, { participant, producer })];
+    if (displaced) steps.push(() => this.closeProducer(displaced, 'replaced'));
+    actions.push(...all(steps));
+    return produced;
   }
 
   firstRtp(produced) {
-    produced.firstRtpAt = this.now;
+    produced.firstRtpAt ??= this.now;
     return this.#aboutProducer('on-first-rtp', produced, {});
   }
 
   closeProducer(produced, reason = 'closed') {
+    const { joined, producer } = produced;
+    const sent = this.#sent(joined.participant);
+    // A successor may hold the place already.
+    if (sent[producer.source] === produced) delete sent[producer.source];
     const { firstRtpAt } = produced;
     const since = firstRtpAt === undefined ? undefined : BigInt(firstRtpAt);
     return this.#aboutProducer('on-producer-closed', produced, { reason, firstRtpAt: since });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { emitToRoom, kv } from '../src/index.js';
 import { Stage, readManifest } from '../src/testing.js';
 import start from './project/src/plugin.js';
 
@@ -106,6 +107,63 @@ test('a command may be about its sender', () => {
   const on = stage();
   const joined = on.join('lobby', user);
   assert.equal(on.command(joined, 'project:say', { text: 'me', userId: 7 }).data.to, 7);
+});
+
+/** A plugin that tells the room of every producer's beginning and end. */
+const crier = (failing = false) => {
+  const hooks = ['on-new-producer', 'on-producer-closed', 'on-leave', 'on-room-closed'];
+  const capabilities = ['emit', 'key-value'];
+  const plugin = () => ({
+    onNewProducer: ({ producer }) => [emitToRoom('new', producer.id)],
+    onProducerClosed({ room, producer, reason, firstRtpAt }) {
+      if (failing) throw new Error('out of order');
+      const { participants } = room;
+      return [emitToRoom('end', { id: producer.id, reason, heard: firstRtpAt !== undefined, participants })];
+    },
+    onLeave: ({ room }) => [emitToRoom('left', room.participants)],
+    onRoomClosed: () => kv.set('closed', true),
+  });
+  return new Stage(plugin, { manifest: { ...manifest, hooks, commands: [], capabilities } });
+};
+
+const told = (event, payload) => ({ emitToRoom: { event, payload } });
+
+const ended = ({ producer: { id } }, reason, heard) =>
+  told('end', { id, reason, heard, participants: 1 });
+
+test('a second producer of a source ends the first one', () => {
+  const on = crier();
+  const joined = on.join('lobby', user);
+  const mic = on.produce(joined);
+  on.firstRtp(mic);
+  const music = on.produce(joined, 'music');
+  assert.deepEqual(music.actions, [told('new', music.producer.id)]);
+  const again = on.produce(joined);
+  assert.deepEqual(again.actions, [told('new', again.producer.id), ended(mic, 'replaced', true)]);
+  on.closeProducer(again);
+  const third = on.produce(joined);
+  assert.deepEqual(third.actions, [told('new', third.producer.id)]);
+});
+
+test('who leaves ends what they send before they are gone', () => {
+  const reasons = { left: 'left', disconnected: 'disconnected', too_slow: 'disconnected', rude: 'kicked' };
+  for (const [reason, end] of Object.entries(reasons)) {
+    const on = crier();
+    const joined = on.join('lobby', user);
+    const music = on.produce(joined, 'music');
+    const mic = on.produce(joined);
+    on.firstRtp(mic);
+    const expected = [ended(mic, end, true), ended(music, end, false), told('left', 0)];
+    assert.deepEqual(on.leave(joined, reason), expected);
+  }
+});
+
+test('who leaves is gone although a hook throws', () => {
+  const on = crier(true);
+  const joined = on.join('lobby', user);
+  on.produce(joined);
+  assert.throws(() => on.leave(joined), /out of order/);
+  assert.deepEqual(on.stored, { closed: true });
 });
 
 test('an amendment is what the plugin says', () => {

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::bindings::voice_room::plugin::types as wit;
 use crate::{
-    Action, Actions, Amendment, Codec, Decision, Denial, Failure, Participant, Producer, Refusal,
-    Room, Source, Target, User,
+    Action, Actions, Amendment, Codec, Decision, Denial, Failure, Participant, Pin, Producer,
+    Refusal, Room, Source, Target, User,
 };
 
 impl From<wit::Room> for Room {
@@ -103,6 +103,14 @@ impl From<Action> for wit::Action {
             Action::Unmute(target) => Self::Unmute(target.into()),
             Action::Close(target) => Self::Close(target.into()),
             Action::Kick { user_id, reason } => Self::Kick(wit::KickUser { user_id, reason }),
+            Action::PinSpeaker { user_id, pin } => {
+                let pin = match pin {
+                    Pin::In => wit::Pin::In,
+                    Pin::Out => wit::Pin::Out,
+                    Pin::Auto => wit::Pin::Auto,
+                };
+                Self::PinSpeaker(wit::SpeakerPin { user_id, pin })
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ pub(super) enum Capability {
     Mute,
     Close,
     Kick,
+    PinSpeaker,
     Amend,
 }
 
@@ -121,6 +122,7 @@ fn granted(action: &Action) -> bool {
         Action::Mute(_) | Action::Unmute(_) => Capability::Mute,
         Action::Close(_) => Capability::Close,
         Action::Kick { .. } => Capability::Kick,
+        Action::PinSpeaker { .. } => Capability::PinSpeaker,
     })
 }
 

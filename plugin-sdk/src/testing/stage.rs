@@ -13,8 +13,8 @@ use super::{
     told::{Fired, Joined},
 };
 use crate::{
-    Denial, Failure, InitError, OnTimer, Outcome, Participant, Plugin, Room, Settings, UnixMs,
-    UserId, kv,
+    Denial, Failure, InitError, OnTimer, Outcome, Participant, Plugin, Producer, Room, Settings,
+    Source, UnixMs, UserId, kv,
 };
 
 /// A plugin and rooms for it to rule, without a server.
@@ -74,6 +74,8 @@ pub struct Stage<P> {
     pub plugin: P,
     ids: u64,
     rooms: BTreeMap<String, Vec<Participant>>,
+    /// What runs, by its participant's id.
+    sending: BTreeMap<String, BTreeMap<Source, Producer>>,
     first_rtp: BTreeMap<String, UnixMs>,
     twinned: bool,
 }
@@ -101,6 +103,7 @@ impl<P: Plugin> Stage<P> {
             plugin: P::init(Settings::current())?,
             ids: 0,
             rooms: BTreeMap::new(),
+            sending: BTreeMap::new(),
             first_rtp: BTreeMap::new(),
             twinned: false,
         })
@@ -168,6 +171,7 @@ impl<P: Plugin> Stage<P> {
     /// What the plugin's `init` says.
     pub fn restart_server(&mut self) -> Result<(), InitError> {
         self.rooms.clear();
+        self.sending.clear();
         self.first_rtp.clear();
         self.replace_instance()
     }

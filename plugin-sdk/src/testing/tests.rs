@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Actions, Answer, BeforeConsume, Decision, Failure, InitError, OnCommand, OnJoin, OnRoomClosed,
-    OnRoomOpened, OnTimer, Outcome, Permit, Plugin, ProduceDecision, Reply, Settings, Source, User,
-    allow, events, kv, log, metrics, refuse, timers,
+    Actions, Answer, BeforeConsume, Decision, Failure, InitError, OnCommand, OnJoin, OnLeave,
+    OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer, Outcome, Permit, Plugin,
+    ProduceDecision, Reply, Settings, Source, User, allow, events, kv, log, metrics, refuse,
+    timers,
 };
 
 struct Counting;
@@ -340,6 +341,93 @@ fn rooms_open_and_close_producers_are_amended_and_consuming_is_refused() {
     assert_eq!(stage.kv::<Value>("closed"), None);
     stage.leave(&alice, "left").unwrap();
     assert_eq!(stage.kv("closed"), Some(json!(["lobby", "empty"])));
+}
+
+/// Tells the room of every producer's beginning and end.
+struct Crier;
+
+impl Plugin for Crier {
+    fn init(_settings: Settings) -> Result<Self, InitError> {
+        Ok(Self)
+    }
+
+    fn on_new_producer(&mut self, call: &OnNewProducer) -> Outcome {
+        Ok(Actions::new().emit_to_room("new", &call.producer.id))
+    }
+
+    fn on_producer_closed(&mut self, call: &OnProducerClosed) -> Outcome {
+        if kv::get("fail")? == Some(true) {
+            return Err(Failure::new("told to"));
+        }
+        let was_heard = call.first_rtp_at.is_some();
+        let told = (&call.producer.id, &call.reason, was_heard);
+        Ok(Actions::new().emit_to_room("end", (told, call.room.participants)))
+    }
+
+    fn on_leave(&mut self, call: &OnLeave) -> Outcome {
+        kv::increment("left", 1)?;
+        Ok(Actions::new().emit_to_room("left", call.room.participants))
+    }
+
+    fn on_room_closed(&mut self, _call: &OnRoomClosed) -> Result<(), Failure> {
+        kv::set("closed", &true)?;
+        Ok(())
+    }
+}
+
+fn crier() -> (Stage<Crier>, Joined, Produced) {
+    let mut stage = Stage::<Crier>::new(json!({})).unwrap().twinned();
+    let alice = stage.join("lobby", User::new(7)).unwrap();
+    let mic = stage.produce(&alice, Source::Mic).unwrap();
+    stage.first_rtp(&alice, &mic.producer).unwrap();
+    (stage, alice, mic)
+}
+
+fn ended(producer: &Produced, reason: &str, was_heard: bool) -> Actions {
+    let told = (&producer.producer.id, reason, was_heard);
+    Actions::new().emit_to_room("end", (told, 1))
+}
+
+#[test]
+fn a_second_producer_of_a_source_ends_the_first_one() {
+    let (mut stage, alice, mic) = crier();
+    let music = stage.produce(&alice, Source::Music).unwrap();
+    let began = |it: &Produced| Actions::new().emit_to_room("new", &it.producer.id);
+    assert_eq!(music.actions, began(&music), "another source");
+    let again = stage.produce(&alice, Source::Mic).unwrap();
+    assert_eq!(
+        again.actions,
+        began(&again).then(ended(&mic, "replaced", true))
+    );
+    stage.close(&alice, &again.producer, "closed").unwrap();
+    let third = stage.produce(&alice, Source::Mic).unwrap();
+    assert_eq!(third.actions, began(&third), "the second one had ended");
+}
+
+#[test]
+fn who_leaves_ends_what_they_send_before_they_are_gone() {
+    for (reason, close_reason) in [
+        ("left", "left"),
+        ("disconnected", "disconnected"),
+        ("too_slow", "disconnected"),
+        ("rude", "kicked"),
+    ] {
+        let (mut stage, alice, mic) = crier();
+        let music = stage.produce(&alice, Source::Music).unwrap();
+        let expected = ended(&mic, close_reason, true)
+            .then(ended(&music, close_reason, false))
+            .then(Actions::new().emit_to_room("left", 0));
+        assert_eq!(stage.leave(&alice, reason).unwrap(), expected);
+    }
+}
+
+#[test]
+fn who_leaves_is_gone_although_a_hook_fails() {
+    let (mut stage, alice, _) = crier();
+    kv::set("fail", &true).unwrap();
+    assert!(stage.leave(&alice, "left").is_err());
+    assert_eq!(stage.kv("left"), Some(1));
+    assert_eq!(stage.kv("closed"), Some(true));
 }
 
 /// Counts in memory, which is not what a plugin may do.

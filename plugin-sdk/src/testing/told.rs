@@ -24,7 +24,8 @@ pub struct Produced {
     pub producer: Producer,
     /// How it begins.
     pub amendment: Amendment,
-    /// What `before_produce` and `on_new_producer` asked for, in this order.
+    /// What `before_produce`, `on_new_producer` and, for what it replaces, `on_producer_closed`
+    /// asked for, in this order.
     pub actions: Actions,
 }
 

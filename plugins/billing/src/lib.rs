@@ -12,23 +12,39 @@
 //! | `billing.stopped` | `{sessionId, producerId, userId, roomId, source, startedAt, endedAt, durationMs, reason}` |
 //!
 //! Times are Unix milliseconds. Sessions that a crash of the server cut off are closed when
-//! their room is next opened, with reason `server_lost` and with `endedAt` and `durationMs`
-//! null, for nobody knows when they ended.
+//! their room is next opened, or else within a minute after the server is back, with reason
+//! `server_lost` and with `endedAt` and `durationMs` null, for nobody knows when they ended.
 //!
 //! Settings: `sources`, which are billed (default `["mic"]`), and `topic_prefix` (default
-//! `billing`; with another one, `topics` in the plugin's manifest must list it as well).
+//! `billing`; with another one, `topics` in the plugin's manifest must list it as well). A
+//! session that has started is stopped, whatever `sources` says by then.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use voice_room_plugin_sdk::{
-    Actions, Failure, InitError, OnFirstRtp, OnProducerClosed, OnRoomOpened, Outcome, Plugin, Room,
-    Settings, Source, UnixMs, UserId, events, kv, log, metrics, register_plugin,
+    Actions, Failure, InitError, OnFirstRtp, OnProducerClosed, OnRoomOpened, OnTimer, Outcome,
+    Plugin, Settings, Source, UnixMs, UserId, events, kv, log, metrics, register_plugin, timers,
 };
 
-/// How many cut-off sessions one call closes; the rest waits for the next time.
-const LOST_PER_CALL: u32 = 64;
+/// How many cut-off sessions one call closes: as many events as it may publish.
+const LOST_PER_CALL: usize = 64;
+
+/// How soon the next call closes more.
+const NEXT_CALL: Duration = Duration::from_millis(100);
+
+/// How many keys one listing gives.
+const PAGE: u32 = 256;
+
+/// The timer of a room with open sessions, that looks whether the room is still there.
+const WATCH: &str = "watch";
+
+/// How often it looks.
+const WATCHED: Duration = Duration::from_secs(60);
+
+/// The timer `lost/TIME` of a room that is open again closes what was open before that time.
+const LOST: &str = "lost/";
 
 /// How long a stopped session is remembered, lest a late first packet starts it again.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -75,7 +91,10 @@ impl Plugin for Billing {
     }
 
     fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
-        self.stop_lost_sessions(&call.room)?;
+        // Nobody has been heard in it yet, so whatever is open was cut off.
+        if !self.stop_lost(&call.room.id, UnixMs::MAX)? {
+            stop_more_lost(call.at);
+        }
         Ok(Actions::new())
     }
 
@@ -93,21 +112,35 @@ impl Plugin for Billing {
     }
 
     fn on_producer_closed(&mut self, call: &OnProducerClosed) -> Outcome {
-        let Some(started_at) = call.first_rtp_at else {
-            return Ok(Actions::new());
-        };
-        if !self.configuration.sources.contains(&call.producer.source) {
-            return Ok(Actions::new());
+        let (room_id, producer) = (&call.room.id, &call.producer);
+        if let Some(started_at) = call.first_rtp_at
+            && self.configuration.sources.contains(&producer.source)
+        {
+            let session = Session {
+                producer_id: producer.id.clone(),
+                user_id: call.participant.user.id,
+                source: producer.source,
+                started_at,
+            };
+            // Does nothing, unless the call that should have started it failed.
+            self.start(room_id, &session)?;
         }
-        let session = Session {
-            producer_id: call.producer.id.clone(),
-            user_id: call.participant.user.id,
-            source: call.producer.source,
-            started_at,
-        };
-        // Does nothing, unless the call that should have started it failed.
-        self.start(&call.room.id, &session)?;
-        self.stop(&call.room.id, &session, Some(call.at), &call.reason)?;
+        self.stop(room_id, &producer.id, Some(call.at), &call.reason)?;
+        Ok(Actions::new())
+    }
+
+    fn on_timer(&mut self, call: &OnTimer) -> Outcome {
+        let room_id = &call.room.id;
+        if let Some(opened_at) = call.key.strip_prefix(LOST) {
+            let opened_at = opened_at.parse().unwrap_or_default();
+            if !self.stop_lost(room_id, opened_at)? {
+                stop_more_lost(opened_at);
+            }
+        } else if call.room.participants == 0 && !self.stop_lost(room_id, call.at)? {
+            timers::set_repeating(WATCH, NEXT_CALL, WATCHED)?;
+        } else if kv::list(&open_key(room_id, ""), None, 1)?.is_empty() {
+            timers::cancel(WATCH)?;
+        }
         Ok(Actions::new())
     }
 }
@@ -121,6 +154,10 @@ impl Billing {
         {
             return Ok(());
         }
+        // Without a timer, the session is still stopped by all that usually stops it.
+        if let Err(error) = timers::set_repeating(WATCH, WATCHED, WATCHED) {
+            log::warn!("sessions in room {room_id} are not watched: {error}");
+        }
         metrics::increment("sessions_started", 1);
         let payload = json!({
             "sessionId": session.producer_id,
@@ -133,23 +170,22 @@ impl Billing {
         Ok(events::publish(&self.topic("started"), payload)?)
     }
 
-    /// Stops a session, unless it has been stopped.
+    /// Stops a session, if it is open.
     fn stop(
         &self,
         room_id: &str,
-        session: &Session,
+        producer_id: &str,
         ended_at: Option<UnixMs>,
         reason: &str,
     ) -> Result<(), Failure> {
-        let producer_id = &session.producer_id;
-        let mut was_open = false;
-        kv::update(&open_key(room_id, producer_id), |open: Option<Session>| {
-            was_open = open.is_some();
-            None
+        let mut open = None;
+        kv::update(&open_key(room_id, producer_id), |session| {
+            open = session;
+            None::<Session>
         })?;
-        if !was_open {
+        let Some(session) = open else {
             return Ok(());
-        }
+        };
         kv::set_expiring(&stopped_key(room_id, producer_id), &(), REMEMBERED)?;
         metrics::increment("sessions_stopped", 1);
         let payload = json!({
@@ -166,24 +202,44 @@ impl Billing {
         Ok(events::publish(&self.topic("stopped"), payload)?)
     }
 
-    /// The room has only just been opened, so a session that is still open was cut off.
-    fn stop_lost_sessions(&self, room: &Room) -> Result<(), Failure> {
-        for key in kv::list(&open_key(&room.id, ""), None, LOST_PER_CALL)? {
-            let Some(session) = kv::get::<Session>(&key)? else {
-                continue;
-            };
-            log::warn!(
-                "session {} in room {} was cut off",
-                session.producer_id,
-                room.id
-            );
-            self.stop(&room.id, &session, None, "server_lost")?;
+    /// Stops sessions that began before this time and whose server is gone, as many as one
+    /// call can; whether that was all of them.
+    fn stop_lost(&self, room_id: &str, before: UnixMs) -> Result<bool, Failure> {
+        let prefix = open_key(room_id, "");
+        let (mut stopped, mut after) = (0, None);
+        let all = 'all: loop {
+            let mut keys = kv::list(&prefix, after.as_deref(), PAGE)?;
+            for key in &keys {
+                let session = kv::get::<Session>(key)?;
+                let Some(session) = session.filter(|session| session.started_at < before) else {
+                    continue;
+                };
+                if stopped == LOST_PER_CALL {
+                    break 'all false;
+                }
+                self.stop(room_id, &session.producer_id, None, "server_lost")?;
+                stopped += 1;
+            }
+            after = keys.pop();
+            if after.is_none() {
+                break true;
+            }
+        };
+        if stopped > 0 {
+            log::warn!("{stopped} sessions in room {room_id} were cut off");
         }
-        Ok(())
+        Ok(all)
     }
 
     fn topic(&self, event: &str) -> String {
         format!("{}.{event}", self.configuration.topic_prefix)
+    }
+}
+
+/// Has another call go on with what was open before the room was opened at that time.
+fn stop_more_lost(opened_at: UnixMs) {
+    if let Err(error) = timers::set(&format!("{LOST}{opened_at}"), NEXT_CALL) {
+        log::warn!("sessions that were cut off are stopped when the room is empty: {error}");
     }
 }
 
@@ -195,7 +251,7 @@ fn open_key(room_id: &str, producer_id: &str) -> String {
     kv::room_key("open", room_id, producer_id)
 }
 
-register_plugin!(Billing: on_room_opened, on_first_rtp, on_producer_closed);
+register_plugin!(Billing: on_room_opened, on_first_rtp, on_producer_closed, on_timer);
 
 #[cfg(test)]
 mod tests;

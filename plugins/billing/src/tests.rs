@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use voice_room_plugin_sdk::{
-    User,
-    testing::{Joined, Stage, counter, keys, published},
+    Room, User,
+    testing::{Joined, Stage, counter, keys, published, set_settings, timers},
 };
 
 use super::*;
@@ -52,7 +52,10 @@ fn a_session_starts_with_the_first_packet_and_stops_with_the_producer() {
         })
     );
     stage.advance(600_000).unwrap();
-    assert!(keys().is_empty(), "nothing is left behind");
+    assert!(
+        keys().is_empty() && timers().is_empty(),
+        "nothing is left behind"
+    );
     assert_eq!(
         (counter("sessions_started"), counter("sessions_stopped")),
         (1, 1)
@@ -83,6 +86,19 @@ fn sources_and_topics_can_be_configured() {
     stage.first_rtp(&alice, &music).unwrap();
     stage.close(&alice, &music, "closed").unwrap();
     assert_eq!(topics(), ["acme.bill.started", "acme.bill.stopped"]);
+}
+
+#[test]
+fn a_session_is_stopped_although_its_source_is_no_longer_billed() {
+    let (mut stage, alice) = stage(json!({ "sources": ["mic", "music"] }));
+    let music = stage.produce(&alice, Source::Music).unwrap().producer;
+    stage.first_rtp(&alice, &music).unwrap();
+    set_settings(&json!({ "sources": ["mic"] }));
+    stage.replace_instance().unwrap();
+    stage.advance(1_500).unwrap();
+    stage.close(&alice, &music, "closed").unwrap();
+    assert_eq!(topics(), ["billing.started", "billing.stopped"]);
+    assert_eq!(published()[1].payload["durationMs"], 1_500);
 }
 
 #[test]
@@ -177,6 +193,67 @@ fn sessions_that_a_crash_cut_off_are_stopped_when_their_room_is_next_opened() {
         (&stopped["sessionId"], &stopped["userId"]),
         (&json!(producer.id), &json!(7))
     );
+}
+
+/// A server in whose room so many users were heard is killed.
+fn killed_with(sessions: u64) -> Stage<Billing> {
+    let (mut stage, _) = stage(json!({}));
+    for id in 1_000..1_000 + sessions {
+        let user = stage.join("lobby", User::new(id)).unwrap();
+        let producer = stage.produce(&user, Source::Mic).unwrap().producer;
+        stage.first_rtp(&user, &producer).unwrap();
+    }
+    stage.restart_server().unwrap();
+    stage.advance(1).unwrap();
+    stage
+}
+
+fn lost(stage: &Stage<Billing>) -> usize {
+    let stopped = stage.published("billing.stopped").into_iter();
+    stopped
+        .filter(|stopped| stopped["reason"] == "server_lost")
+        .count()
+}
+
+#[test]
+fn sessions_that_a_crash_cut_off_are_stopped_although_nobody_comes_back_to_their_room() {
+    let mut stage = killed_with(150);
+    stage.join("elsewhere", User::new(8)).unwrap();
+    stage.advance(59_998).unwrap();
+    assert_eq!(lost(&stage), 0);
+    stage.advance(1).unwrap();
+    assert_eq!(lost(&stage), 64, "as many as one call may publish");
+    stage.advance(1_000).unwrap();
+    assert_eq!(lost(&stage), 150);
+    stage.advance(600_000).unwrap();
+    assert!(keys().is_empty(), "{:?}", keys());
+    assert!(timers().is_empty(), "{:?}", timers());
+}
+
+#[test]
+fn more_cut_off_sessions_than_one_call_stops_do_not_wait_for_the_room_to_end() {
+    let mut stage = killed_with(150);
+    let bob = stage.join("lobby", User::new(8)).unwrap();
+    assert_eq!(lost(&stage), 64);
+    let producer = stage.produce(&bob, Source::Mic).unwrap().producer;
+    stage.first_rtp(&bob, &producer).unwrap();
+    stage.advance(1_000).unwrap();
+    assert_eq!(lost(&stage), 150, "and not the one that runs");
+    stage.close(&bob, &producer, "closed").unwrap();
+    assert_eq!(stage.published("billing.stopped").len(), 151);
+    stage.advance(600_000).unwrap();
+    assert!(keys().is_empty(), "{:?}", keys());
+    assert!(timers().is_empty(), "{:?}", timers());
+}
+
+#[test]
+fn a_room_in_which_somebody_is_left_is_watched_and_none_of_its_sessions_stopped() {
+    let (mut stage, alice) = stage(json!({}));
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    stage.first_rtp(&alice, &producer).unwrap();
+    stage.advance(600_000).unwrap();
+    assert_eq!(topics(), ["billing.started"]);
+    assert_eq!(timers().len(), 1);
 }
 
 #[test]

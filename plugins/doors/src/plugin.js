@@ -20,7 +20,7 @@
  *
  * Staff sends `doors:open {minutes?}` and `doors:close {minutes?}`, which hold until the time
  * is over or `doors:auto` returns to the rule, also over a restart, and `doors:unmute
- * {userId}`. The room gets `doors:changed {open, until?}`. Who is inside stays when the doors
+ * {userId}`, which holds until the room ends, for a day at most. The room gets `doors:changed {open, until?}`. Who is inside stays when the doors
  * close.
  *
  * Refusals: `DOORS_CLOSED {until?}`, `CLAIM_REQUIRED {claim, accepted}`, `ROOM_FULL {role,
@@ -55,6 +55,9 @@ import { configuration, ruleFor } from './settings.js';
  * What staff has said about the doors.
  * @typedef {{ open: boolean, until?: number }} Doors
  */
+
+/** How long staff's permission to speak lasts, where the room does not end before. */
+const VOICE_MS = 24 * 3_600_000;
 
 /** @param {string} roomId */
 const doorsKey = (roomId) => kv.roomKey('doors', roomId);
@@ -134,12 +137,13 @@ function checkPlace(rule, { room, participant, at }) {
 }
 
 /**
- * Of what is left over, as much as one call may change beside places.
+ * Of what is left over, so much of each kind. A call may change 1024 keys.
  * @param {Room} room
+ * @param {number} limit
  */
-function forgetVoices(room) {
+function forgetVoices(room, limit) {
   for (const kind of ['voice', 'muted']) {
-    for (const key of kv.list(kv.roomKey(kind, room.id), { limit: 50 })) kv.delete(key);
+    for (const key of kv.list(kv.roomKey(kind, room.id), { limit })) kv.delete(key);
   }
 }
 
@@ -194,7 +198,7 @@ export default definePlugin((settings) => {
   const unmuteUser = (call) => {
     const { userId } = readPayload(call, { userId: fields.integer({ min: 0 }) });
     if (!call.target) return refuse('NOT_IN_ROOM', 'This user is not in the room');
-    kv.set(voiceKey(call.room.id, userId), true);
+    kv.set(voiceKey(call.room.id, userId), true, { ttlMs: VOICE_MS });
     const prefix = mutedKey(call.room.id, userId);
     const begun = kv.list(prefix);
     for (const key of begun) kv.delete(key);
@@ -220,7 +224,7 @@ export default definePlugin((settings) => {
 
     onRoomOpened({ room }) {
       // A server that was killed has closed no room.
-      forgetVoices(room);
+      forgetVoices(room, 500);
     },
 
     onJoin(call) {
@@ -267,7 +271,8 @@ export default definePlugin((settings) => {
 
     onRoomClosed({ room }) {
       places.clear(room.id);
-      forgetVoices(room);
+      // Beside up to 900 places. The rest goes when the room is next opened, or in its time.
+      forgetVoices(room, 50);
     },
 
     onCommand(call) {

@@ -151,6 +151,28 @@ test('who was let speak is not after a server was killed and the room begins ane
   assert.deepEqual(on.produce(on.join('club-1', guest(2))).amendment, { muted: true });
 });
 
+test('also where more were let speak than a room forgets at its end', () => {
+  const on = stage({ muted: ['guest'] });
+  const staff = on.join('club-1', owner);
+  const visitors = Array.from({ length: 300 }, (_, index) => on.join('club-1', guest(100 + index)));
+  for (const { user } of visitors) on.command(staff, 'doors:unmute', { userId: user.id });
+  for (const visitor of visitors) on.leave(visitor);
+  on.leave(staff);
+  for (const { user } of visitors) {
+    assert.deepEqual(on.produce(on.join('club-1', user)).amendment, { muted: true });
+  }
+});
+
+test('a permission to speak ends after a day, also where the room is never opened again', () => {
+  const on = stage({ muted: ['guest'] });
+  const staff = on.join('club-1', owner);
+  on.join('club-1', guest(2));
+  on.command(staff, 'doors:unmute', { userId: 2 });
+  on.restartServer();
+  on.advance(24 * HOUR);
+  assert.deepEqual(on.stored, {});
+});
+
 test('staff opens and closes the doors, also over a restart, and returns to the rule', () => {
   const on = stage({ open: false });
   const staff = on.join('club-1', owner);

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 use voice_room_plugin_sdk::{Actions, Answer, Failure, OnCommand, Refusal, Reply, Target, UserId};
 
-use crate::{Seats, invites, room::SeatedRoom};
+use crate::{
+    Seats, invites,
+    room::{SeatedRoom, keep_locks},
+};
 
 pub(crate) const NAMES: &[&str] = &[
     "seat:take",
@@ -144,6 +147,7 @@ impl Seats {
         let removed = self.clear_seat(&mut room, seat);
         room.locks.insert(seat);
         room.save()?;
+        keep_locks(&call.room.id, true)?;
         Ok(removed.then(lock_changed(seat, true)).into())
     }
 
@@ -156,6 +160,7 @@ impl Seats {
         }
         room.locks.remove(&seat);
         room.save()?;
+        keep_locks(&call.room.id, true)?;
         Ok(lock_changed(seat, false).into())
     }
 

@@ -7,7 +7,7 @@ use crate::{
     Seats,
     commands::{self, AssignPayload, SeatPayload},
     later,
-    room::{Invite, People, SeatedRoom},
+    room::{Invite, People, SeatedRoom, keep_locks},
 };
 
 impl Seats {
@@ -56,6 +56,7 @@ impl Seats {
         }
         let seated = commands::seat(&mut room, seat, call.participant.user.id)?;
         room.save()?;
+        keep_locks(&call.room.id, true)?;
         Ok(unlocked.then(seated).into())
     }
 

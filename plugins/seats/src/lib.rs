@@ -19,11 +19,12 @@
 //!   are not seated or not there, so that leaving and coming back is no way around it.
 //! * A lock holds for `seat:assign` too: the seat must be unlocked first. Taking the seat that
 //!   one already has succeeds and changes nothing.
+//! * A lock outlives the room by 30 days; who opens the room within them finds it locked.
 //! * Where everybody may speak (`require_seat` is false), losing the seat does not close
 //!   producers.
 //! * Who comes back within the grace period sits on their seat at once, and the room is told
-//!   so by `seat:updated`, unless somebody else has taken the seat in the meantime or it has
-//!   been locked. The right outlives the room.
+//!   so by `seat:updated`, unless somebody else has taken the seat in the meantime, it has
+//!   been locked, or a smaller `seat_count` has taken it away. The right outlives the room.
 //! * An invite keeps nobody from taking the seat. It ends, with `seat:invite:pending
 //!   {isPending: false}` to the room, when it is accepted or declined, when its time is up,
 //!   when the seat is taken, and when the invited user leaves.
@@ -46,7 +47,7 @@ use voice_room_plugin_sdk::{
     UnixMs, User, UserId, allow, refuse, register_plugin, timers,
 };
 
-use room::{People, SeatedRoom};
+use room::{LOCKS_TIMER, People, SeatedRoom, keep_locks};
 use settings::Configuration;
 
 struct Seats {
@@ -65,6 +66,7 @@ impl Plugin for Seats {
 
     fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
         forget(&call.room.id)?;
+        keep_locks(&call.room.id, true)?;
         Ok(Actions::new())
     }
 
@@ -80,7 +82,8 @@ impl Plugin for Seats {
         }
         if let Some(seat) = room.people.end_claim(user, call.at) {
             timers::cancel(&grace_timer(user))?;
-            if room.people.occupant(seat).is_none() && !room.locks.contains(&seat) {
+            let exists = seat < self.configuration.seat_count;
+            if exists && room.people.occupant(seat).is_none() && !room.locks.contains(&seat) {
                 actions = actions.then(commands::seat(&mut room, seat, user)?);
             }
         }
@@ -125,6 +128,11 @@ impl Plugin for Seats {
     }
 
     fn on_timer(&mut self, call: &OnTimer) -> Outcome {
+        if call.key == LOCKS_TIMER {
+            // A server that was killed has closed no room.
+            keep_locks(&call.room.id, call.room.participants > 0)?;
+            return Ok(Actions::new());
+        }
         let mut people = People::load(&call.room.id)?;
         let actions = match call.key.split_once('/') {
             Some(("grace", user)) => {
@@ -146,7 +154,8 @@ impl Plugin for Seats {
     }
 
     fn on_room_closed(&mut self, call: &OnRoomClosed) -> Result<(), Failure> {
-        forget(&call.room.id)
+        forget(&call.room.id)?;
+        keep_locks(&call.room.id, false)
     }
 
     fn on_command(&mut self, call: &OnCommand) -> Answer {

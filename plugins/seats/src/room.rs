@@ -3,11 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use voice_room_plugin_sdk::{UnixMs, UserId, kv};
+use voice_room_plugin_sdk::{Failure, UnixMs, UserId, kv, timers};
+
+/// How long locks outlive their room, so that rooms of one evening leave nothing for good.
+const LOCKS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How often the locks of an open room are kept for longer.
+const LOCKS_RENEWED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The timer that does it.
+pub(crate) const LOCKS_TIMER: &str = "locks";
 
 /// Who owns a room that belongs to whoever entered it first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,7 +64,7 @@ impl People {
 
     /// To change.
     pub(crate) fn load(room_id: &str) -> Result<Stored<Self>, kv::Error> {
-        Stored::load(people_key(room_id))
+        Stored::load(people_key(room_id), None)
     }
 
     /// The room has ended, or was left behind by a server that has.
@@ -161,16 +171,38 @@ impl People {
 /// One room's people and locks.
 pub(crate) struct SeatedRoom {
     pub(crate) people: Stored<People>,
-    /// Survive a restart of the server.
-    pub(crate) locks: Stored<BTreeSet<u32>>,
+    pub(crate) locks: Locks,
+}
+
+/// Survive a restart of the server and, for a time, their room.
+type Locks = Stored<BTreeSet<u32>>;
+
+fn load_locks(room_id: &str) -> Result<Locks, kv::Error> {
+    Stored::load(format!("locks/{room_id}"), Some(LOCKS_KEPT))
+}
+
+/// Keeps the locks of a room, if it has any, for their time from now on, and sees to it that
+/// this is done again for as long as the room is open.
+pub(crate) fn keep_locks(room_id: &str, is_open: bool) -> Result<(), Failure> {
+    let locks = load_locks(room_id)?;
+    if !locks.is_empty() {
+        locks.write()?;
+    }
+    if locks.is_empty() || !is_open {
+        return Ok(timers::cancel(LOCKS_TIMER)?);
+    }
+    Ok(timers::set_repeating(
+        LOCKS_TIMER,
+        LOCKS_RENEWED,
+        LOCKS_RENEWED,
+    )?)
 }
 
 impl SeatedRoom {
     pub(crate) fn load(room_id: &str) -> Result<Self, kv::Error> {
-        let locks = Stored::load(format!("locks/{room_id}"))?;
         Ok(Self {
             people: People::load(room_id)?,
-            locks,
+            locks: load_locks(room_id)?,
         })
     }
 
@@ -196,15 +228,18 @@ impl SeatedRoom {
 /// A value under a key, written back only if it has changed; the default is no key at all.
 pub(crate) struct Stored<T> {
     key: String,
+    /// How long it is kept; for good, where it is not said.
+    ttl: Option<Duration>,
     value: T,
     stored: T,
 }
 
 impl<T: Clone + Default + PartialEq + Serialize + DeserializeOwned> Stored<T> {
-    fn load(key: String) -> Result<Self, kv::Error> {
+    fn load(key: String, ttl: Option<Duration>) -> Result<Self, kv::Error> {
         let value: T = kv::get(&key)?.unwrap_or_default();
         Ok(Self {
             key,
+            ttl,
             stored: value.clone(),
             value,
         })
@@ -214,10 +249,18 @@ impl<T: Clone + Default + PartialEq + Serialize + DeserializeOwned> Stored<T> {
     pub(crate) fn save(&self) -> Result<(), kv::Error> {
         if self.value == self.stored {
             Ok(())
-        } else if self.value == T::default() {
-            kv::delete(&self.key)
         } else {
-            kv::set(&self.key, &self.value)
+            self.write()
+        }
+    }
+
+    fn write(&self) -> Result<(), kv::Error> {
+        if self.value == T::default() {
+            return kv::delete(&self.key);
+        }
+        match self.ttl {
+            Some(ttl) => kv::set_expiring(&self.key, &self.value, ttl),
+            None => kv::set(&self.key, &self.value),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 
 mod grace;
 mod invites;
+mod locks;
 
 const MANAGER: u64 = 1;
 const ALICE: u64 = 7;
@@ -483,6 +484,7 @@ fn an_empty_room_leaves_nothing_but_its_locks() {
         scene.stage.leave(&who, "left").unwrap();
     }
     assert_eq!(keys(), ["locks/lobby"]);
+    assert_eq!(timers(), []);
 }
 
 #[test]

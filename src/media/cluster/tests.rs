@@ -1,5 +1,6 @@
 //! What goes wrong between routers, on real workers.
 
+use serde_json::json;
 use std::path::PathBuf;
 
 use super::*;

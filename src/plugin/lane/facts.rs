@@ -15,11 +15,10 @@ use crate::{
     model::{Hook, UnixMs},
     plugin::{
         breaker::BreakerState,
-        call::{Fact, Input},
+        call::Input,
         instance::Failure,
         queue::{Pushed, Telling},
     },
-    store::Staged,
 };
 
 /// The wait before a fact is told again doubles from the first to the second.
@@ -69,7 +68,7 @@ impl Lane {
 
     /// A fact has failed for now, or for good.
     pub(super) fn failed(self: &Arc<Self>, mut telling: Telling, failure: &Failure) {
-        let version = self.version.load();
+        let version = self.version();
         let policy = version.hooks.of(telling.input.hook());
         let now = Instant::now();
         let again = match failure {
@@ -151,12 +150,8 @@ impl Lane {
     /// The timer of a fact that is not told, or not told again, is over; a repeating one
     /// moves on.
     pub(super) fn pass_timer(&self, input: &Input) {
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            let mut staged = Staged::new(UnixMs::now());
-            staged.fired(&room.id, key, *due);
-            // It depends on no key, so that there is no conflict.
-            drop(self.common.space.apply(staged));
-        }
+        // It depends on no key, so that there is no conflict.
+        drop(self.common.space.apply(input.staged(UnixMs::now())));
     }
 
     /// A fact that the plugin will not learn of: where that matters, it is written down.
@@ -171,7 +166,7 @@ impl Lane {
             self.pass_timer(input);
         }
         common.meters.dropped.increment(1);
-        if self.version.load().hooks.of(hook).on_failure != OnFailure::Retry {
+        if self.version().hooks.of(hook).on_failure != OnFailure::Retry {
             if hook != Hook::SpeakerChanged && common.complaints.allow() {
                 tracing::error!(plugin, %hook, %room, %failure, "a plugin will not learn of this");
             }

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Held, Lane, Slot, TURN};
+use super::{Held, Lane, LaneState, Slot, TURN};
 use crate::{
     plugin::{
         breaker::{Admission, BreakerState},
         call::{Fact, Input},
-        instance::{Answer, Failure, Output, Template},
+        instance::{Answer, Failure, Instance, Output, Template},
         queue::{Applied, Claim, Job, Reply},
     },
     store::Conflict,
@@ -25,15 +25,18 @@ pub(super) struct Turn {
     lane: Arc<Lane>,
     version: Arc<Template>,
     held: Option<Held>,
+    /// A fresh instance that has had its call.
+    used: Option<Box<Instance>>,
 }
 
 impl Turn {
-    /// With the lane's state locked, so that version and instance belong together.
-    pub(super) fn new(lane: &Arc<Lane>, held: Option<Held>) -> Self {
+    /// Under the lock of the lane's state, so that version and instance belong together.
+    pub(super) fn new(lane: &Arc<Lane>, state: &LaneState, held: Option<Held>) -> Self {
         Self {
             lane: Arc::clone(lane),
-            version: lane.version.load_full(),
+            version: Arc::clone(&state.version),
             held,
+            used: None,
         }
     }
 
@@ -82,20 +85,31 @@ impl Turn {
         let is_live = !matches!(held, Some(Held::Fresh));
         if !is_live {
             self.held = Some(Held::Fresh);
+            self.used = None;
         }
         let instance = match held {
-            Some(Held::Live(instance)) => Ok(instance),
-            Some(Held::Fresh) | None => self.version.instantiate().await.map(|made| made.0),
+            Some(Held::Live(instance)) => Some(instance),
+            Some(Held::Fresh) => self.lane.take_ahead(&self.version),
+            None => None,
+        };
+        let instance = match instance {
+            Some(instance) => Ok(instance),
+            None => self.version.instantiate().await.map(|made| made.0),
         };
         let result = match instance {
             Ok(mut instance) => {
                 let result = instance.call(input).await;
-                if is_live && result.is_ok() && !instance.is_worn() {
-                    self.held = Some(Held::Live(instance));
+                if !is_live {
+                    self.used = Some(instance);
+                } else if result.is_ok() {
+                    self.held = instance.kept().map(Held::Live);
                 }
                 result
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                self.lane.not_started(input, &failure);
+                Err(failure)
+            }
         };
         match &result {
             Ok(_) => self.recovered(),
@@ -136,12 +150,7 @@ impl Turn {
     /// If another instance has changed what the call compared: then nothing has happened.
     fn apply(&self, input: &Input, output: Output) -> Result<Applied, Conflict> {
         let common = &self.lane.common;
-        let mut staged = output.staged;
-        staged.about(input.user(), input.producer());
-        if let Input::Fact(Fact::Timer { room, key, due, .. }) = input {
-            staged.fired(&room.id, key, *due);
-        }
-        let saved = common.space.apply(staged)?;
+        let saved = common.space.apply(output.staged)?;
         if saved.is_some() {
             common.meters.stored(&common.space);
         }
@@ -256,9 +265,9 @@ impl Turn {
     fn next(&mut self) -> Next {
         let mut replaced = None;
         let mut state = self.lane.state.lock();
-        if let Some(successor) = state.successor.take() {
+        if let Some(successor) = Lane::take_successor(&mut state) {
             replaced = self.held.replace(successor);
-            self.version = self.lane.version.load_full();
+            self.version = Arc::clone(&state.version);
         }
         let next = if self.held.is_none() {
             Next::Restart
@@ -343,7 +352,8 @@ enum Next {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.lane.state.lock();
-        let held = state.successor.take().or_else(|| self.held.take());
+        let successor = Lane::take_successor(&mut state);
+        let held = successor.or_else(|| self.held.take());
         state.slot = match held {
             Some(held) => Slot::Ready(held),
             None if state.stopped => Slot::Down,
@@ -351,10 +361,14 @@ impl Drop for Turn {
         };
         let ready = matches!(state.slot, Slot::Ready(_));
         let work = matches!(state.slot, Slot::Empty) || (ready && !state.queue.is_idle());
+        let awaited = ready && !work && std::mem::take(&mut state.awaited);
         drop(state);
         if work {
             self.lane.schedule();
-        } else if ready {
+        } else if let Some(used) = self.used.take() {
+            self.lane.make_ahead(used, &self.version);
+        }
+        if awaited {
             self.lane.idle.notify_waiters();
         }
     }

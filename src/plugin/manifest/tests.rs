@@ -44,6 +44,8 @@ fn a_plugin_may_ask_for_nothing() {
 #[case::a_strange_key("colour = 1", "the keys of a manifest are name, version")]
 #[case::no_name("", "`name` is missing: write for example name = \"seats\"")]
 #[case::a_bad_name("name = \"Seats!\"", "`name` must have 1 to 64 characters")]
+#[case::an_empty_name("name = \"\"", "`name` must have 1 to 64 characters")]
+#[case::an_empty_version("version = \"\"", "`version` is no semantic version")]
 #[case::no_version("", "`version` is missing")]
 #[case::a_bad_version("version = \"2\"", "`version` is no semantic version")]
 #[case::a_number("version = 0.2", "`version` is no text but float: write it in quotes")]

@@ -44,19 +44,27 @@ impl Files {
         !self.is_empty() && self.size.saturating_add(more as u64) > self.config.max_file
     }
 
-    /// Begins the next file, and forgets the oldest.
+    /// Begins the next file, and forgets the oldest. After an error it can be tried again: the
+    /// files have moved on once.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
+        if fs::exists(self.path())? {
+            self.shift()?;
+        }
+        (self.file, self.size) = open_whole(&self.path())?;
+        Ok(())
+    }
+
+    /// Makes the current file the one before.
+    fn shift(&self) -> io::Result<()> {
         for number in (1..self.config.files).rev() {
             match fs::rename(name(&self.dir, number - 1), name(&self.dir, number)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        let path = self.path();
         if self.config.files <= 1 {
-            fs::remove_file(&path)?;
+            fs::remove_file(self.path())?;
         }
-        (self.file, self.size) = open_whole(&path)?;
         Ok(())
     }
 
@@ -144,6 +152,27 @@ mod tests {
         files.append(b"second\n").unwrap();
         assert_eq!(read(dir.path(), 0).as_deref(), Some("second\n"));
         assert_eq!(read(dir.path(), 1), None);
+    }
+
+    #[rstest::rstest]
+    fn a_next_file_that_could_not_be_opened_is_begun_later_and_no_recording_is_lost(
+        #[values(1, 2, 3)] number: usize,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::open(dir.path(), config(number)).unwrap();
+        for line in ["first\n", "second\n", "third\n"] {
+            files.append(line.as_bytes()).unwrap();
+            files.rotate().unwrap();
+        }
+        let before: Vec<_> = (1..4).map(|number| read(dir.path(), number)).collect();
+        // All but the opening has been done.
+        fs::remove_file(files.path()).unwrap();
+        files.rotate().unwrap();
+        assert!(files.is_empty());
+        files.append(b"fourth\n").unwrap();
+        assert_eq!(read(dir.path(), 0).as_deref(), Some("fourth\n"));
+        let after: Vec<_> = (1..4).map(|number| read(dir.path(), number)).collect();
+        assert_eq!(after, before);
     }
 
     #[test]

@@ -115,6 +115,42 @@ async fn every_file_names_the_instances_that_still_live() {
 }
 
 #[tokio::test]
+async fn an_instance_whose_line_was_lost_is_named_before_its_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(dir.path(), RecordingConfig::default()).unwrap();
+    let full = |size| recorder.shared.waiting.store(size, Ordering::Relaxed);
+    full(QUEUE_BYTES + 1);
+    let number = recorder.began(instance());
+    full(0);
+    recorder.called(call(number));
+    recorder.ended(number);
+    recorder.flush(LIMIT).await;
+    let lines = lines(dir.path().join("calls.jsonl"));
+    let [Line::Instance(begun), Line::Call(only)] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!((begun.instance, begun.continued), (number, true));
+    assert_eq!(only.instance, number);
+    assert!(recorder.shared.living.lock().is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_in_a_full_queue_is_flushed_all_the_same() {
+    const CALLS: usize = 4000;
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(dir.path(), RecordingConfig::default()).unwrap();
+    let number = recorder.began(instance());
+    for _ in 0..CALLS {
+        recorder.called(call(number));
+    }
+    let waiting = &recorder.shared.waiting;
+    waiting.fetch_add(QUEUE_BYTES, Ordering::Relaxed);
+    recorder.flush(LIMIT).await;
+    assert_eq!(lines(dir.path().join("calls.jsonl")).len(), 1 + CALLS);
+    assert_eq!(waiting.load(Ordering::Relaxed), QUEUE_BYTES);
+}
+
+#[tokio::test]
 async fn a_disk_that_takes_nothing_holds_up_nobody() {
     let dir = tempfile::tempdir().unwrap();
     // Every write to this file fails, as on a full disk.

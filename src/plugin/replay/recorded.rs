@@ -212,11 +212,11 @@ impl Reader {
                 place: Some(place), ..
             }) => *place,
         };
+        let took_effect = line.took_effect();
         let failed = matches!(line.outcome, Outcome::Failed(_));
         gaps.failed += u64::from(failed);
         gaps.undone += u64::from(line.undone);
         gaps.truncated += u64::from(line.truncated);
-        let took_effect = !failed && !line.undone;
         let now = line.input.at().0;
         let corrections = self.keys.learn(now, &line.imports, took_effect);
         self.recorded.steps.push(Step::Call(Box::new(Call {

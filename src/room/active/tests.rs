@@ -64,7 +64,7 @@ fn in_a_crowded_room_one_enters_by_speaking_and_whoever_is_outside_is_listened_f
     assert!((1..=5).all(|n| set.wants_probe(id(n))));
     let turns = set.hear([id(4)], at(10));
     assert_eq!(moved(&turns), [id(4)]);
-    assert!(set.is_active(id(4)) && !set.wants_probe(id(4)));
+    assert!(set.is_active(id(4)) && set.wants_probe(id(4)));
     assert!(moved(&set.hear([id(4)], at(20))).is_empty(), "once");
 }
 
@@ -90,6 +90,18 @@ fn whoever_has_been_silent_longest_makes_room_but_never_one_who_speaks() {
     assert_eq!(active(&set), [2, 3]);
     set.hear([id(2), id(3), id(4)], at(2_000));
     assert_eq!(active(&set), [2, 3], "heard in the same report");
+}
+
+#[test]
+fn one_whose_packets_show_that_they_speak_keeps_the_place_without_level_reports() {
+    let mut set = room(1, 2);
+    set.onset(id(1), at(0));
+    for tenth in 1..=120 {
+        assert!(set.onset(id(1), at(tenth * 100)).is_empty());
+    }
+    assert!(set.onset(id(2), at(12_000)).is_empty(), "still speaks");
+    assert!(set.settle(at(12_000)).is_empty());
+    assert_eq!(moved(&set.onset(id(2), at(12_600))), [id(1), id(2)]);
 }
 
 #[test]
@@ -176,7 +188,7 @@ proptest! {
     #[test]
     fn the_set_keeps_its_limit_and_tells_every_change(
         limit in 0_usize..4,
-        steps in prop::collection::vec((0_u8..7, 1_u64..8, 0_u64..3_000), 1..200),
+        steps in prop::collection::vec((0_u8..8, 1_u64..8, 0_u64..3_000), 1..200),
     ) {
         let mut set = ActiveSet::new(limit, HOLD, 600);
         let mut told: HashMap<ProducerId, bool> = HashMap::new();
@@ -202,6 +214,7 @@ proptest! {
                         .chain(set.pin(&plugin("b"), user, Pin::Auto, time))
                         .collect()
                 }
+                6 => set.onset(producer, time),
                 _ => set.hear([producer], time),
             };
             for turn in turns.iter().filter(|turn| turn.moved) {
@@ -222,8 +235,8 @@ proptest! {
             } else {
                 prop_assert!(active.len() <= limit);
             }
-            for id in &active {
-                prop_assert!(!set.wants_probe(*id));
+            if limit == 0 || free <= limit {
+                prop_assert!(told.keys().all(|id| !set.wants_probe(*id)));
             }
         }
     }

@@ -1,12 +1,10 @@
 //! Sending audio.
 
-use std::time::Duration;
-
 use tracing::debug;
 
-use super::super::{
-    Core, Failure, Membership, ProducerHandle, Reason,
-    state::{Output, Stream},
+use super::{
+    super::{Core, Failure, Membership, ProducerHandle, Reason, state::Stream},
+    there,
 };
 use crate::{
     media::{self, Cluster, RtpError, RtpParameters},
@@ -14,11 +12,6 @@ use crate::{
     plugin::{Amendments, ProduceCall},
     telemetry::{self, Counted},
 };
-
-/// Tries at a stream whose SSRC or MID a closing producer still holds, and the
-/// pause between them: the worker frees it within a message's round trip.
-const REPLACE_TRIES: usize = 50;
-const REPLACE_PAUSE: Duration = Duration::from_millis(2);
 
 impl Membership {
     /// Starts sending audio. The room knows of it before this returns.
@@ -64,7 +57,7 @@ impl Membership {
             drop(handle);
             id
         });
-        let made = send(&handle, &rtp_parameters, muted, displaced.is_some()).await;
+        let made = handle.produce(rtp_parameters, muted).await;
         let producer = match everywhere(&media, made).await {
             Ok(producer) => producer,
             Err(error) => {
@@ -74,9 +67,10 @@ impl Membership {
                 }
                 return Err(match error {
                     RtpError::Unsupported(why) => Reason::CannotProduce(why).into(),
-                    RtpError::Media(error) => {
-                        self.failed(error, |core| core.state.check_produce(self.id, transport))
-                    }
+                    RtpError::Media(error) => self.failed(error, |core| {
+                        core.state.check_produce(self.id, transport)?;
+                        there(&handle)
+                    }),
                 });
             }
         };
@@ -109,7 +103,7 @@ impl Membership {
                 codec: producer.codec(),
                 amendments,
             };
-            let mut out = core
+            let out = core
                 .state
                 .commit_produce(self.id, transport, stream, UnixMs::now())?;
             let handle = ProducerHandle {
@@ -121,29 +115,9 @@ impl Membership {
                 probing: false,
             };
             core.producers.insert(id, handle);
-            // A mute may have come or gone while the producer was being made.
-            out.push(Output::ApplyPause(id));
             Ok(((), out))
         })?;
         Ok(())
-    }
-}
-
-/// Makes a producer; with `again`, waits for the one just given up to free its
-/// SSRC and MID.
-async fn send(
-    transport: &media::Transport,
-    rtp_parameters: &RtpParameters,
-    paused: bool,
-    again: bool,
-) -> Result<media::Producer, RtpError> {
-    let mut tries = if again { REPLACE_TRIES } else { 1 };
-    loop {
-        tries -= 1;
-        match transport.produce(rtp_parameters.clone(), paused).await {
-            Err(RtpError::Unsupported(_)) if tries > 0 => tokio::time::sleep(REPLACE_PAUSE).await,
-            result => return result,
-        }
     }
 }
 

@@ -6,10 +6,7 @@ use super::{Output, Participant, Producer, RoomState};
 use crate::{
     model::{ParticipantId, ProducerId, UnixMs, UserId},
     plugin::{Action, Target},
-    room::{
-        active::Pin,
-        event::{Audience, CloseReason, Departure, Event},
-    },
+    room::event::{Audience, CloseReason, Departure, Event},
 };
 
 /// How many users plugins may hold muted in one room, present or not.
@@ -58,23 +55,10 @@ impl RoomState {
                     out.extend(self.commit_leave(id, &departure, at));
                 }
             }
-        }
-        out
-    }
-
-    /// A plugin decides on a user's place among those who are heard: the one way
-    /// in for stage rules.
-    pub(crate) fn pin_speaker(
-        &mut self,
-        plugin: &Arc<str>,
-        user: UserId,
-        pin: Pin,
-        at: UnixMs,
-    ) -> Vec<Output> {
-        let mut out = Vec::new();
-        if !self.ended {
-            let turns = self.active.pin(plugin, user, pin, at);
-            self.take_turns(&turns, &mut out);
+            Action::PinSpeaker { user, pin } => {
+                let turns = self.active.pin(plugin, user, pin, at);
+                self.take_turns(&turns, &mut out);
+            }
         }
         out
     }

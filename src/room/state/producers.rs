@@ -91,8 +91,9 @@ impl RoomState {
                 attached: Arc::clone(&producer.attached),
             },
         )];
+        // A mute may have come or gone while the producer was being made.
+        out.push(Output::ApplyPause(id));
         if self.paused(&producer) {
-            out.push(Output::ApplyPause(id));
             out.push(Output::Tell(
                 Audience::Room,
                 Event::ProducerPaused {
@@ -206,7 +207,7 @@ impl RoomState {
         producer.first_rtp_at = Some(at);
         let (owner, user) = (producer.owner, Arc::clone(&producer.user));
         let view = Self::producer_view(id, producer);
-        vec![
+        let mut out = vec![
             Output::Tell(
                 Audience::Room,
                 Event::FirstRtp {
@@ -221,12 +222,15 @@ impl RoomState {
                 producer: view,
                 at,
             }),
-        ]
+        ];
+        self.call.heard(user.id);
+        self.look_at_call(at, &mut out);
+        out
     }
 
     /// Levels were measured, or it is time to look again (`levels` empty).
     pub(crate) fn on_levels(&mut self, levels: &[Level], at: UnixMs) -> Vec<Output> {
-        let heard: Vec<Heard> = levels
+        let mut heard: Vec<Heard> = levels
             .iter()
             .filter_map(|level| {
                 let producer = self.producers.get(&level.producer)?;
@@ -241,16 +245,18 @@ impl RoomState {
         let mut out = Vec::new();
         let turns = self.active.hear(heard.iter().map(|one| one.producer), at);
         self.take_turns(&turns, &mut out);
+        // Whom nobody receives is no speaker.
+        heard.retain(|one| self.active.is_active(one.producer));
         let told = heard.get(..self.limits.speakers).unwrap_or(&heard);
         let change = self.speakers.report(told, at);
         self.tell_speakers(change, at, &mut out);
         out
     }
 
-    /// A producer that is not among those who are heard has become loud.
+    /// A producer of a crowded room is loud, or still so.
     pub(crate) fn on_onset(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
         let mut out = Vec::new();
-        let turns = self.active.hear([id], at);
+        let turns = self.active.onset(id, at);
         self.take_turns(&turns, &mut out);
         out
     }

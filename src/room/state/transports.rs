@@ -1,6 +1,6 @@
-//! Transports: at most one of each direction for a participant.
+//! Transports: at most one of each direction for a participant, or one for both.
 
-use super::{Consumer, Direction, Output, RoomState, Slot};
+use super::{Direction, Output, Place, RoomState, Slot};
 use crate::{
     model::{ParticipantId, TransportId, UnixMs},
     room::{
@@ -19,11 +19,17 @@ impl RoomState {
         participant: ParticipantId,
         direction: Direction,
     ) -> Result<(), Reason> {
-        let slot = self.member(participant)?.slot(direction);
-        if *slot != Slot::Free {
+        let transports = &mut self.member(participant)?.transports;
+        if transports
+            .iter()
+            .any(|one| one.direction.overlaps(direction))
+        {
             return Err(Reason::TransportLimit);
         }
-        *slot = Slot::Reserved;
+        transports.push(Slot {
+            direction,
+            place: Place::Reserved,
+        });
         Ok(())
     }
 
@@ -37,11 +43,18 @@ impl RoomState {
         direction: Direction,
         transport: Option<TransportId>,
     ) -> Result<(), Reason> {
-        let slot = self.member(participant)?.slot(direction);
-        *slot = transport.map_or(Slot::Free, |id| Slot::Open {
-            id,
-            connected: false,
-        });
+        let transports = &mut self.member(participant)?.transports;
+        let reserved = |one: &Slot| one.direction == direction && one.place == Place::Reserved;
+        match transport {
+            Some(id) => {
+                let slot = transports.iter_mut().find(|one| reserved(one));
+                slot.ok_or(Reason::TransportNotFound)?.place = Place::Open {
+                    id,
+                    connected: false,
+                };
+            }
+            None => transports.retain(|one| !reserved(one)),
+        }
         Ok(())
     }
 
@@ -56,16 +69,12 @@ impl RoomState {
         direction: Option<Direction>,
     ) -> Result<(), Reason> {
         let member = self.member(participant)?;
-        let mut found = Err(Reason::TransportNotFound);
-        for one in [Direction::Send, Direction::Receive] {
-            if matches!(member.slot(one), Slot::Open { id, .. } if *id == transport) {
-                found = match direction {
-                    Some(wanted) if wanted != one => Err(Reason::WrongDirection),
-                    _ => Ok(()),
-                };
-            }
+        let found = member.transport(transport);
+        let has = found.ok_or(Reason::TransportNotFound)?.direction;
+        match direction {
+            Some(wanted) if !has.carries(wanted) => Err(Reason::WrongDirection),
+            _ => Ok(()),
         }
-        found
     }
 
     /// Reserves the one connect that a transport takes.
@@ -103,11 +112,10 @@ impl RoomState {
         participant: ParticipantId,
         transport: TransportId,
     ) -> Result<&mut bool, Reason> {
-        let member = self.member(participant)?;
-        [&mut member.send, &mut member.receive]
-            .into_iter()
-            .find_map(|slot| match slot {
-                Slot::Open { id, connected } if *id == transport => Some(connected),
+        let mut transports = self.member(participant)?.transports.iter_mut();
+        transports
+            .find_map(|slot| match &mut slot.place {
+                Place::Open { id, connected } if *id == transport => Some(connected),
                 _ => None,
             })
             .ok_or(Reason::TransportNotFound)
@@ -116,29 +124,15 @@ impl RoomState {
     /// A transport has ended by itself: what ran over it ends too, and its
     /// place is free again. Idempotent.
     pub(crate) fn on_transport_ended(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
+        let found = self.participants.iter().find_map(|(id, member)| {
+            let slot = member.transport(transport)?;
+            Some((*id, slot.direction))
+        });
         let mut out = Vec::new();
-        let holds = |slot: &Slot| matches!(slot, Slot::Open { id, .. } if *id == transport);
-        let Some((&id, member)) = self
-            .participants
-            .iter_mut()
-            .find(|(_, one)| holds(&one.send) || holds(&one.receive))
-        else {
-            return out;
-        };
-        if holds(&member.send) {
-            member.send = Slot::Free;
+        if let Some((id, direction)) = found {
             let reason = CloseReason::TransportClosed;
-            self.close_producers_of(id, reason, at, &mut out);
-        } else {
-            member.receive = Slot::Free;
-            for (consumer, Consumer { producer, .. }) in std::mem::take(&mut member.consumers) {
-                if let Some(producer) = self.producers.get_mut(&producer) {
-                    producer.consumers.remove(&(id, consumer));
-                }
-                out.push(Output::DropConsumer(consumer));
-            }
+            self.close_transport(id, (transport, direction), reason, at, &mut out);
         }
-        out.push(Output::DropTransport(transport));
         out
     }
 
@@ -146,8 +140,10 @@ impl RoomState {
     /// packet will say so.
     pub(crate) fn on_transport_lost(&mut self, transport: TransportId, at: UnixMs) -> Vec<Output> {
         let user = self.participants.values().find_map(|one| {
-            let open = matches!(one.receive, Slot::Open { id, .. } if id == transport);
-            open.then_some(one.user.id)
+            let slot = one.transport(transport)?;
+            slot.direction
+                .carries(Direction::Receive)
+                .then_some(one.user.id)
         });
         let mut out = self.on_transport_ended(transport, at);
         if let Some(user) = user {

@@ -17,6 +17,7 @@ fn config() -> AuthConfig {
         issuer: None,
         audience: None,
         leeway: Duration::from_secs(LEEWAY),
+        anonymous: false,
     }
 }
 

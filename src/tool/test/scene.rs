@@ -396,7 +396,8 @@ impl Scene {
             Action::EmitToUser { .. }
             | Action::EmitToRoom { .. }
             | Action::Mute(_)
-            | Action::Unmute(_) => {}
+            | Action::Unmute(_)
+            | Action::PinSpeaker { .. } => {}
         }
         calls
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use voice_room::{
     model::{Refusal, UserId},
-    plugin::{Action, Fact, SpeakerView, Target},
+    plugin::{Action, Fact, Pin, SpeakerView, Target},
 };
 
 use super::rig::{self, Rig, bad, fixture, standard};
@@ -217,6 +217,7 @@ async fn actions_are_carried_out_in_order_before_the_client_is_answered() {
         { "unmute": { "producer": producer.to_string() } },
         { "close": { "user": 5 } },
         { "kick": { "userId": 6, "reason": "rude" } },
+        { "pinSpeaker": { "userId": 7, "pin": "out" } },
     ]});
     rig.data("a", "fixture:do", actions).await;
     let expected = [
@@ -236,6 +237,10 @@ async fn actions_are_carried_out_in_order_before_the_client_is_answered() {
         Action::Kick {
             user: UserId(6),
             reason: "rude".to_owned(),
+        },
+        Action::PinSpeaker {
+            user: UserId(7),
+            pin: Pin::Out,
         },
     ];
     let carried = rig.carried.lock().clone();

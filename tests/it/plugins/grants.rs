@@ -77,7 +77,7 @@ async fn an_import_must_be_asked_for_and_granted(
         denied.contains(&format!("is not granted `{name}`")),
         "{denied}"
     );
-    let line = r#"`grants = ["key-value", "timers", "publish", "metrics", "emit", "mute", "close", "kick", "amend"]`"#;
+    let line = r#"`grants = ["key-value", "timers", "publish", "metrics", "emit", "mute", "close", "kick", "pin-speaker", "amend"]`"#;
     assert!(denied.contains(line), "{denied}");
 }
 
@@ -90,7 +90,7 @@ async fn a_plugin_without_grants_is_told_the_line_to_add() {
     .await;
     let line = r#"write `grants = ["key-value", "timers", "publish", "metrics"]`"#;
     assert!(problem.contains(line), "{problem}");
-    let others = "(it also asks for `emit`, `mute`, `close`, `kick`, `amend`)";
+    let others = "(it also asks for `emit`, `mute`, `close`, `kick`, `pin-speaker`, `amend`)";
     assert!(problem.ends_with(others), "{problem}");
 }
 
@@ -106,6 +106,7 @@ const PRODUCER: &str = "00000000-0000-4000-8000-000000000001";
 #[case::unmute(Capability::Mute, json!({ "unmute": { "user": 7 } }))]
 #[case::close(Capability::Close, json!({ "close": { "user": 7 } }))]
 #[case::kick(Capability::Kick, json!({ "kick": { "userId": 7, "reason": "out" } }))]
+#[case::pin(Capability::PinSpeaker, json!({ "pinSpeaker": { "userId": 7, "pin": "in" } }))]
 #[tokio::test]
 async fn an_action_that_is_not_granted_is_not_done(
     #[case] capability: Capability,

@@ -10,7 +10,7 @@ use voice_room::{
 
 use super::{
     rig::{self, LIMIT, Rig, fixture},
-    watch::eventually,
+    watch::{calls, eventually},
 };
 
 fn fresh(settings: &Value) -> PluginConfig {
@@ -82,6 +82,23 @@ async fn a_trap_costs_only_its_own_call() {
         assert_eq!(verdict.map(drop), Ok(()));
         assert_eq!(rig.host.before_join(rig::join("bad", 1)).await, Ok(()));
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_instance_does_not_start_is_counted() {
+    let named = |settings| PluginConfig {
+        name: "no-start".to_owned(),
+        ..fresh(&settings)
+    };
+    let rig = Rig::new(&[named(json!({}))]).await;
+    rig.heal("a").await;
+    let unwell = named(json!({ "hooks": { "init": "unwell" } }));
+    rig.host.reconfigure(&unwell).await.unwrap();
+    rig.data("a", "fixture:kv-delete", json!({ "key": "well" }))
+        .await;
+    let refusal = rig.host.before_join(rig::join("a", 1)).await;
+    assert_eq!(refusal.unwrap_err().code, PLUGIN_FAILED);
+    assert_eq!(calls("no-start", "before-join", "trapped"), 1);
 }
 
 /// Rooms in different lanes, as many as the hash gives.
@@ -174,4 +191,53 @@ async fn facts_that_count_at_once_are_all_counted() {
         rig.key("a", "called/on-leave").await == "600"
     })
     .await;
+}
+
+/// Until an instance waits for its call: nothing else takes memory between calls.
+async fn made_ahead(rig: &Rig) {
+    eventually("the next instance is there", async || {
+        // The task that ends the last one has its turn first.
+        tokio::task::yield_now().await;
+        rig.status().memory_bytes > 0
+    })
+    .await;
+}
+
+async fn gone(rig: &Rig) {
+    eventually("no instance is there", async || {
+        rig.status().memory_bytes == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_next_instance_is_made_ahead_and_goes_with_its_version() {
+    let config = PluginConfig {
+        instances: 1,
+        ..fresh(&json!({}))
+    };
+    let rig = Rig::new(&[config]).await;
+    assert_eq!(rig.status().memory_bytes, 0, "nobody has called yet");
+    for _ in 0..3 {
+        let calls = rig.data("a", "fixture:calls", json!({})).await;
+        assert_eq!(calls, json!({ "calls": 1 }));
+        made_ahead(&rig).await;
+    }
+    rig.host.reload("fixture").await.unwrap();
+    gone(&rig).await;
+    assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
+    made_ahead(&rig).await;
+    rig.host.shutdown(LIMIT).await;
+    gone(&rig).await;
+}
+
+#[tokio::test]
+async fn no_instance_is_made_ahead_where_init_asks_for_what_may_change() {
+    // It asks for too much, and does not mind.
+    let rig = Rig::new(&[fresh(&json!({ "hooks": { "init": "huge-kv" } }))]).await;
+    for _ in 0..3 {
+        assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
+        tokio::task::yield_now().await;
+        assert_eq!(rig.status().memory_bytes, 0);
+    }
 }

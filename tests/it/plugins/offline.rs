@@ -147,6 +147,45 @@ async fn timers_are_due_by_a_clock_of_ones_own() {
 }
 
 #[tokio::test]
+async fn an_instance_that_grows_is_replaced_before_a_call_fails_for_it() {
+    let config = fixture(&json!({ "hooks": { "before-join": "leak" } }));
+    let mut plugin = offline(&config, OfflineOptions::default()).await;
+    for call in 0..64 {
+        let called = plugin.call(&Input::BeforeJoin(join("a", 7))).await;
+        assert_eq!(called.outcome, Outcome::Allow, "call {call}");
+    }
+    let calls = plugin.call(&ask("fixture:calls", &json!({}))).await;
+    let calls = replied(&calls)["calls"].as_u64().unwrap();
+    assert!(calls < 16, "{calls} of one instance");
+}
+
+#[tokio::test]
+async fn at_the_quota_a_timer_that_fires_gives_its_place_to_one_that_its_call_sets() {
+    const QUOTA: usize = 10_000;
+    let config = fixture(&json!({ "hooks": { "on-timer": "flood-timers" } }));
+    let options = OfflineOptions {
+        trace: true,
+        ..OfflineOptions::default()
+    };
+    let mut plugin = offline(&config, options).await;
+    for n in 0..QUOTA / 1000 {
+        let key = format!("t-{n}");
+        let timers = json!({ "key": key, "afterMs": 10, "number": 1000 });
+        let set = plugin.call(&ask("fixture:timer-set", &timers)).await;
+        assert_eq!(set.outcome.kind(), "reply");
+    }
+    let one_more = json!({ "key": "more", "afterMs": 10 });
+    let refused = plugin.call(&ask("fixture:timer-set", &one_more)).await;
+    assert_eq!(refused.outcome.kind(), "refuse");
+    let due = plugin.next_due().unwrap();
+    let input = plugin.due_timer(due).unwrap();
+    let imports = plugin.call(&input).await.imports;
+    let answers: Vec<_> = imports[..2].iter().map(|call| &call.answer).collect();
+    assert_eq!(answers[0], &json!({ "ok": null }), "the place of its own");
+    assert!(answers[1]["error"].is_object(), "no other: {}", answers[1]);
+}
+
+#[tokio::test]
 async fn instructions_can_be_limited() {
     let options = OfflineOptions {
         count_instructions: true,

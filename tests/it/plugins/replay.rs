@@ -283,6 +283,43 @@ async fn calls_that_failed_fail_again_and_do_nothing() {
 }
 
 #[tokio::test]
+async fn an_instance_that_grows_is_replaced_before_a_call_fails_for_it() {
+    let settings = json!({ "hooks": { "before-join": "leak" } });
+    let roomy = recorded(PluginConfig {
+        memory_limit: 64 << 20,
+        ..fixture(&settings)
+    });
+    let rig = Rig::new(std::slice::from_ref(&roomy)).await;
+    for _ in 0..32 {
+        rig.host.before_join(rig::join("a", 7)).await.unwrap();
+    }
+    let text = text(&rig).await;
+    let narrow = PluginConfig {
+        memory_limit: 16 << 20,
+        ..roomy
+    };
+    let report = assert_same(&text, &narrow).await;
+    assert_eq!(report.hooks[&Hook::BeforeJoin].calls, 32);
+}
+
+#[tokio::test]
+async fn an_instance_that_failed_is_made_again_only_where_it_is_called_again() {
+    let settings = json!({ "hooks": { "init": "unwell", "before-join": "trap" }, "when": "bad" });
+    let well = fixture(&json!({}));
+    let config = PluginConfig {
+        settings,
+        ..recorded(well.clone())
+    };
+    let rig = Rig::new(&[well]).await;
+    rig.heal("a").await;
+    let rig = rig.restart(std::slice::from_ref(&config)).await;
+    rig.host.before_join(rig::join("bad", 7)).await.unwrap_err();
+    let starts = rig.data("a", "fixture:kv-get", json!({ "key": "called/init" }));
+    assert_eq!(starts.await, json!({ "value": "2" }));
+    assert_same(&text(&rig).await, &config).await;
+}
+
+#[tokio::test]
 async fn what_comes_out_otherwise_is_shown_with_both_sides() {
     let settings = json!({ "hooks": { "before-produce": "deny" } });
     let config = recorded(fixture(&settings));

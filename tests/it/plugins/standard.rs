@@ -9,7 +9,10 @@ use voice_room::{
     plugin::{Action, Fact, Target},
 };
 
-use super::rig::{self, Rig, standard};
+use super::{
+    rig::{self, Rig, standard},
+    watch::eventually,
+};
 
 fn all() -> [PluginConfig; 3] {
     [
@@ -111,6 +114,31 @@ async fn a_session_is_billed_once_from_its_first_packet_to_its_end() {
         .map(|event| event["topic"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(topics, ["billing.started", "billing.stopped"]);
+}
+
+#[tokio::test]
+async fn more_sessions_than_one_call_may_publish_of_are_stopped_after_a_crash() {
+    let billing = [standard("billing", json!({}))];
+    let rig = Rig::new(&billing).await;
+    for user in 0..150 {
+        rig.host.notify(Fact::FirstRtp {
+            room: rig::room("a"),
+            participant: rig::participant(user),
+            producer: rig::producer(),
+            at: UnixMs::now(),
+        });
+    }
+    let rig = rig.restart(&billing).await;
+    let (room, at) = (rig::room("a"), UnixMs::now());
+    rig.host.notify(Fact::RoomOpened { room, at });
+    eventually("all are stopped", async || {
+        let published = rig.published().await;
+        let lost = published
+            .iter()
+            .filter(|event| event["payload"]["reason"] == "server_lost");
+        lost.count() == 150
+    })
+    .await;
 }
 
 #[tokio::test]

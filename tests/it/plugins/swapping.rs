@@ -203,6 +203,41 @@ async fn a_version_that_fails_right_after_the_swap_is_taken_back() {
 }
 
 #[tokio::test]
+async fn after_several_swaps_within_a_probation_the_last_version_that_passed_comes_back() {
+    let failing = |number| behaving(number, &json!({ "before-produce": "trap" }));
+    let rig = Rig::new(&[version(1)]).await;
+    rig.host.reconfigure(&failing(2)).await.unwrap();
+    rig.host.reconfigure(&failing(3)).await.unwrap();
+    rig.host.reload("fixture").await.unwrap();
+    eventually("the good one is back", async || {
+        drop(rig.host.before_produce(rig::produce("a", 1)).await);
+        rig.status().rollbacks > 0
+    })
+    .await;
+    assert_eq!(number(&rig, "a").await, 1);
+    let status = rig.status();
+    assert_eq!((status.swaps, status.rollbacks), (4, 1));
+}
+
+#[tokio::test]
+async fn a_version_that_has_passed_its_probation_is_what_the_next_gives_way_to() {
+    let passed = PluginConfig {
+        probation: Duration::ZERO,
+        ..version(2)
+    };
+    let rig = Rig::new(&[version(1)]).await;
+    rig.host.reconfigure(&passed).await.unwrap();
+    let failing = behaving(3, &json!({ "before-produce": "trap" }));
+    rig.host.reconfigure(&failing).await.unwrap();
+    eventually("it is back", async || {
+        drop(rig.host.before_produce(rig::produce("a", 1)).await);
+        rig.status().rollbacks > 0
+    })
+    .await;
+    assert_eq!(number(&rig, "a").await, 2);
+}
+
+#[tokio::test]
 async fn a_version_whose_instances_cannot_be_replaced_is_taken_back() {
     let rig = Rig::new(&[version(1)]).await;
     rig.heal("a").await;

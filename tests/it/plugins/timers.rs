@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How long the lane is kept busy.
-const BUSY: Duration = Duration::from_millis(1500);
+const BUSY: Duration = Duration::from_secs(3);
 
 /// The fixture under a name of its own, which publishes what it is told, and with which
 /// `before-produce` of rooms that begin with `bad` keeps the lane busy.
@@ -105,7 +105,7 @@ async fn while_busy<T>(
 #[tokio::test]
 async fn a_timer_that_is_cancelled_while_its_call_waits_does_not_fire() {
     let rig = Rig::new(&[timed("cancelled")]).await;
-    set(&rig, "a", json!({ "key": "gone", "afterMs": 100 })).await;
+    set(&rig, "a", json!({ "key": "gone", "afterMs": 1000 })).await;
     let cancel = rig.data("a", "fixture:timer-cancel", json!({ "key": "gone" }));
     while_busy(&rig, Box::pin(cancel), 2).await;
     rig.data("a", "fixture:calls", json!({})).await;
@@ -116,8 +116,8 @@ async fn a_timer_that_is_cancelled_while_its_call_waits_does_not_fire() {
 #[tokio::test]
 async fn a_timer_that_is_set_anew_while_its_call_waits_fires_at_its_new_time() {
     let rig = Rig::new(&[timed("anew")]).await;
-    set(&rig, "a", json!({ "key": "moved", "afterMs": 100 })).await;
-    let anew = json!({ "key": "moved", "afterMs": 4000 });
+    set(&rig, "a", json!({ "key": "moved", "afterMs": 1000 })).await;
+    let anew = json!({ "key": "moved", "afterMs": 8000 });
     while_busy(&rig, Box::pin(set(&rig, "a", anew)), 2).await;
     rig.data("a", "fixture:calls", json!({})).await;
     assert_eq!(calls("anew", "on-timer", "done"), 0);

@@ -96,6 +96,19 @@ fn a_javascript_project_has_all_that_npm_needs() {
 }
 
 #[test]
+fn doors_is_built_where_its_scenarios_look_as_a_new_project_is() {
+    let built_by = |package: &str| -> serde_json::Value {
+        let text = fs::read_to_string(root().join(package)).unwrap();
+        let package: serde_json::Value = serde_json::from_str(&text).unwrap();
+        package["scripts"]["build"].clone()
+    };
+    assert_eq!(
+        built_by("plugins/doors/package.json"),
+        built_by("src/tool/templates/js/package.json")
+    );
+}
+
+#[test]
 fn what_is_no_project_is_told_by_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

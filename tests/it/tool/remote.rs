@@ -111,6 +111,13 @@ async fn plugins_of_a_running_server_are_listed_and_loaded_anew() {
             "{problem}"
         );
     }
+    let done = server.ask(&["reload"], admin).await.exits_with(1);
+    let problem = done.problem();
+    assert!(problem.contains("billing: loaded in "), "{problem}");
+    let done = server.ask(&["reload", "--json"], admin).await;
+    let told = done.exits_with(1).json();
+    assert_eq!(told["details"]["failed"][0]["name"], "seats");
+    assert_eq!(told["details"]["reloaded"][0]["name"], "billing");
     let done = server.ask(&["reload", "nobody"], admin).await;
     assert!(done.exits_with(1).problem().contains("`nobody`"));
 }

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::Stage;
 use crate::{
-    Answer, BeforeConsume, BeforeJoin, BeforeProduce, Codec, Decision, Denial, DescribeRoom,
-    OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed, OnRoomClosed,
-    OnRoomOpened, Outcome, Participant, Plugin, Producer, Source, Speaker, SpeakerChanged, User,
-    UserId,
+    Actions, Answer, BeforeConsume, BeforeJoin, BeforeProduce, Codec, Decision, Denial,
+    DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed,
+    OnRoomClosed, OnRoomOpened, Outcome, Participant, Plugin, Producer, Source, Speaker,
+    SpeakerChanged, User, UserId,
     testing::told::{Joined, Produced},
 };
 
@@ -73,14 +73,26 @@ impl<P: Plugin> Stage<P> {
         })
     }
 
-    /// A participant goes: `on_leave`, and after the last one `on_room_closed`. For a reason
-    /// see [`OnLeave::reason`].
+    /// A participant goes: `on_producer_closed` for all that they send, `on_leave`, and after
+    /// the last one `on_room_closed`. For a reason see [`OnLeave::reason`]; the producers end
+    /// as `left`, `disconnected` (also for `too_slow`) or, for any other, `kicked`.
     ///
     /// # Errors
     ///
-    /// What the plugin's hooks say.
+    /// What the first of the plugin's hooks that fails says. The participant is gone all the
+    /// same, and the other hooks have been called.
     pub fn leave(&mut self, who: &Joined, reason: &str) -> Outcome {
         let room_id = &who.room_id;
+        let close_reason = match reason {
+            "left" => "left",
+            "disconnected" | "too_slow" => "disconnected",
+            _ => "kicked",
+        };
+        let mut told = Ok(Actions::new());
+        let sent = self.sending.remove(&who.participant.id);
+        for producer in sent.unwrap_or_default().into_values() {
+            told = both(told, self.close(who, &producer, close_reason));
+        }
         if let Some(participants) = self.rooms.get_mut(room_id) {
             participants.retain(|participant| participant.id != who.participant.id);
         }
@@ -91,22 +103,24 @@ impl<P: Plugin> Stage<P> {
             reason: reason.to_owned(),
             at,
         };
-        let actions = self.inform(room_id, "on-leave", |plugin| plugin.on_leave(&call))?;
+        let left = self.inform(room_id, "on-leave", |plugin| plugin.on_leave(&call));
+        told = both(told, left);
         if room.participants == 0 && self.rooms.remove(room_id).is_some() {
             let call = OnRoomClosed {
                 room,
                 reason: "empty".to_owned(),
                 at,
             };
-            self.inform(room_id, "on-room-closed", |plugin| {
+            let closed = self.inform(room_id, "on-room-closed", |plugin| {
                 plugin.on_room_closed(&call)
-            })?;
+            });
+            told = both(told, closed.map(|()| Actions::new()));
         }
-        Ok(actions)
+        told
     }
 
-    /// A participant sends a client event: `on_command`. The server adds `roomId` to the
-    /// payload's fields, and so does the stage.
+    /// A participant sends a client event: `on_command`. A client names the room in the
+    /// payload's field `roomId`, without which the server refuses the event; the stage adds it.
     ///
     /// # Errors
     ///
@@ -129,7 +143,8 @@ impl<P: Plugin> Stage<P> {
         })
     }
 
-    /// A participant starts to send: `before_produce`, `on_new_producer`.
+    /// A participant starts to send: `before_produce`, `on_new_producer`, and, for what they
+    /// sent from the same source before, `on_producer_closed` with the reason `replaced`.
     ///
     /// # Errors
     ///
@@ -153,6 +168,8 @@ impl<P: Plugin> Stage<P> {
             source,
             codec: Codec::opus(),
         };
+        let sending = self.sending.entry(who.participant.id.clone()).or_default();
+        let displaced = sending.insert(source, producer.clone());
         let BeforeProduce {
             room, participant, ..
         } = call;
@@ -162,13 +179,16 @@ impl<P: Plugin> Stage<P> {
             producer,
             at,
         };
-        let told = self.inform(&who.room_id, "on-new-producer", |plugin| {
+        let mut told = self.inform(&who.room_id, "on-new-producer", |plugin| {
             plugin.on_new_producer(&call)
-        })?;
+        });
+        if let Some(displaced) = displaced {
+            told = both(told, self.close(who, &displaced, "replaced"));
+        }
         Ok(Produced {
             producer: call.producer,
             amendment,
-            actions: actions.then(told),
+            actions: actions.then(told?),
         })
     }
 
@@ -197,7 +217,7 @@ impl<P: Plugin> Stage<P> {
     /// What the plugin's hook says.
     pub fn first_rtp(&mut self, who: &Joined, producer: &Producer) -> Outcome {
         let at = self.now();
-        self.first_rtp.insert(producer.id.clone(), at);
+        self.first_rtp.entry(producer.id.clone()).or_insert(at);
         let call = OnFirstRtp {
             room: self.room(&who.room_id),
             participant: self.current(who),
@@ -215,6 +235,9 @@ impl<P: Plugin> Stage<P> {
     ///
     /// What the plugin's hook says.
     pub fn close(&mut self, who: &Joined, producer: &Producer, reason: &str) -> Outcome {
+        if let Some(sending) = self.sending.get_mut(&who.participant.id) {
+            sending.retain(|_, one| one.id != producer.id);
+        }
         let call = OnProducerClosed {
             room: self.room(&who.room_id),
             participant: self.current(who),
@@ -249,4 +272,9 @@ impl<P: Plugin> Stage<P> {
             plugin.speaker_changed(&call)
         })
     }
+}
+
+/// What two hooks say, the second of which is called whatever the first one says.
+fn both(first: Outcome, second: Outcome) -> Outcome {
+    Ok(first?.then(second?))
 }

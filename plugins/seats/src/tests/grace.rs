@@ -1,5 +1,7 @@
 //! Coming back to the seat that one had.
 
+use voice_room_plugin_sdk::testing::set_settings;
+
 use super::*;
 
 /// Alice, who is seated, loses her connection.
@@ -53,6 +55,16 @@ fn a_seat_that_was_taken_or_locked_in_the_meantime_is_not_given_back() {
         scene.done(by, command, json!({ "seatIndex": 3 }));
         assert_eq!(reconnect(&mut scene), [], "{command}");
     }
+}
+
+#[test]
+fn a_seat_that_is_no_more_is_not_given_back() {
+    let mut scene = scene(json!({}));
+    disconnect_from(&mut scene, 3);
+    set_settings(&json!({ "seat_count": 3 }));
+    scene.stage.replace_instance().unwrap();
+    assert_eq!(reconnect(&mut scene), []);
+    assert_eq!(scene.seats(), []);
 }
 
 #[test]

@@ -1,18 +1,13 @@
 //! Who is forwarded, and what follows for consumers.
 
 use super::*;
-use crate::room::active::Pin;
+use crate::plugin::Pin;
 
 /// One place for those who are heard; participants 1 and 2 send, 3 wants to hear both.
 fn stage() -> RoomState {
     let limits = Limits {
-        participants: 3,
-        consumers: 2,
-        speakers: 16,
-        speaker_hold_ms: 600,
         active_speakers: 1,
-        active_hold_ms: 10_000,
-        active_grace_ms: 600,
+        ..limits()
     };
     let mut room = RoomState::new(RoomId::new("stage").unwrap(), limits);
     for n in 1..=3 {
@@ -69,8 +64,7 @@ fn whoever_makes_room_stops_and_whoever_enters_starts() {
     room.on_onset(prod(100), T);
     let out = room.on_onset(prod(200), UnixMs(T.0 + 2_000));
     assert_eq!(flows(&out), [cons(1), cons(2)]);
-    let probes: Vec<bool> = [100, 200].map(|id| room.wants_probe(prod(id))).into();
-    assert_eq!(probes, [true, false]);
+    assert!([100, 200].iter().all(|id| room.wants_probe(prod(*id))));
 }
 
 #[test]
@@ -105,22 +99,23 @@ fn the_muted_are_let_go_and_listened_for_again_later() {
 fn a_plugin_s_pin_is_applied_at_once_and_nothing_in_a_room_that_has_ended() {
     let mut room = stage();
     let plugin: Arc<str> = "stage".into();
-    let out = room.pin_speaker(&plugin, UserId(1), Pin::In, T);
+    let pin = |user| Action::PinSpeaker {
+        user: UserId(user),
+        pin: Pin::In,
+    };
+    let out = room.apply(&plugin, pin(1), T);
     assert_eq!(flows(&out), [cons(1)]);
     room.commit_end(RoomEnd::Shutdown, T);
-    assert!(room.pin_speaker(&plugin, UserId(2), Pin::In, T).is_empty());
+    assert!(room.apply(&plugin, pin(2), T).is_empty());
 }
 
 #[test]
 fn only_so_many_speakers_are_told_of_but_all_of_them_keep_their_places() {
     let limits = Limits {
-        participants: 3,
-        consumers: 2,
         speakers: 1,
-        speaker_hold_ms: 600,
         active_speakers: 2,
         active_hold_ms: 1_000,
-        active_grace_ms: 600,
+        ..limits()
     };
     let mut room = RoomState::new(RoomId::new("stage").unwrap(), limits);
     for n in 1..=3 {
@@ -137,9 +132,23 @@ fn only_so_many_speakers_are_told_of_but_all_of_them_keep_their_places() {
         _ => None,
     });
     assert_eq!(speakers, Some(vec![(UserId(1), -10)]));
-    assert!([100, 200].iter().all(|id| !room.wants_probe(prod(*id))));
-    assert!(room.wants_probe(prod(300)));
+    assert!([100, 200].iter().all(|id| room.active.is_active(prod(*id))));
     assert_eq!(room.speaking_deadline(), Some(UnixMs(T.0 + 600)));
+}
+
+#[test]
+fn a_loud_one_whom_nobody_receives_is_no_speaker() {
+    let mut room = stage();
+    let level = |id, volume| Level {
+        producer: prod(id),
+        volume,
+    };
+    let out = room.on_levels(&[level(100, -10), level(200, -5)], T);
+    let speakers = told(&out).into_iter().find_map(|(_, event)| match event {
+        Event::Speaking { speakers, .. } => Some(speakers.clone()),
+        _ => None,
+    });
+    assert_eq!(speakers, Some(vec![(UserId(1), -10)]));
 }
 
 #[test]

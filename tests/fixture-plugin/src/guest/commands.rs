@@ -9,7 +9,10 @@ use super::{
         exports::voice_room::plugin::on_command::Call,
         voice_room::plugin::{
             events, key_value, log, metrics, settings, timers,
-            types::{Action, KickUser, Participant, Refusal, RoomEvent, Target, UserEvent},
+            types::{
+                Action, KickUser, Participant, Pin, Refusal, RoomEvent, SpeakerPin, Target,
+                UserEvent,
+            },
         },
     },
 };
@@ -410,6 +413,18 @@ enum Wish {
         user_id: u64,
         reason: String,
     },
+    PinSpeaker {
+        user_id: u64,
+        pin: Place,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Place {
+    In,
+    Out,
+    Auto,
 }
 
 #[derive(Deserialize)]
@@ -453,6 +468,14 @@ impl From<Wish> for Action {
             Wish::Unmute(whose) => Self::Unmute(whose.into()),
             Wish::Close(whose) => Self::Close(whose.into()),
             Wish::Kick { user_id, reason } => Self::Kick(KickUser { user_id, reason }),
+            Wish::PinSpeaker { user_id, pin } => {
+                let pin = match pin {
+                    Place::In => Pin::In,
+                    Place::Out => Pin::Out,
+                    Place::Auto => Pin::Auto,
+                };
+                Self::PinSpeaker(SpeakerPin { user_id, pin })
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 /**
- * Lets members in, and counts how often each has come.
+ * Lets members in, and counts how often each has come. Who does not come for 90 days is
+ * forgotten: a key for every user there ever was would fill the storage.
  *
  * | setting | default | meaning |
  * |---|---|---|
@@ -16,6 +17,8 @@ import {
   readSettings,
   refuse,
 } from 'voice-room-plugin-sdk';
+
+const REMEMBERED_MS = 90 * 24 * 3_600_000;
 
 export default definePlugin((settings) => {
   const { member_roles: memberRoles } = readSettings(settings, {
@@ -35,7 +38,9 @@ export default definePlugin((settings) => {
     },
 
     onJoin({ participant: { user } }) {
+      // Counts also what another room counts at this moment; then sets the time anew.
       const visits = kv.increment(visitsKey(user.id));
+      kv.set(visitsKey(user.id), visits, { ttlMs: REMEMBERED_MS });
       return [emitToUser(user.id, '{{name}}:welcome', { visits })];
     },
 

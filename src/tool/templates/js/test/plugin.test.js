@@ -22,6 +22,18 @@ test('visits are counted, also when the instance is replaced', () => {
   assert.deepEqual(stage.command(again, '{{name}}:visits').data, { visits: 2 });
 });
 
+test('who does not come for 90 days is forgotten', () => {
+  const stage = new Stage(plugin, { manifest });
+  const days = (count) => count * 24 * 3_600_000;
+  stage.leave(stage.join('lobby', member));
+  stage.advance(days(89));
+  stage.leave(stage.join('lobby', member));
+  stage.advance(days(89));
+  assert.deepEqual(stage.stored, { 'visits/1': 2 });
+  stage.advance(days(1));
+  assert.deepEqual(stage.stored, {});
+});
+
 test('a setting that is wrong is named', () => {
   const settings = { member_roles: 'member' };
   assert.throws(
