@@ -1,11 +1,13 @@
 //! The command line.
 
+mod outbox;
 mod plugin;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use outbox::{LedgerCommand, ListOptions, OutboxCommand, VerifyOptions, WhichOptions};
 pub use plugin::{
     BenchOptions, CheckOptions, Language, NewOptions, PluginCommand, ReloadOptions, RemoteOptions,
     ReplayOptions, TestOptions,
@@ -73,9 +75,35 @@ pub enum Command {
     Serve(Options),
     /// Check the configuration and print it: every key, what set it, secrets hidden
     Config(Options),
+    /// What is done beside a server
+    #[command(flatten)]
+    Tool(ToolCommand),
+}
+
+/// What is done beside a server, or asked of one that runs.
+#[derive(Debug, Subcommand)]
+pub enum ToolCommand {
     /// Make, test, measure and inspect plugins; look after those of a running server
     #[command(subcommand, after_help = PLUGIN_EXAMPLES)]
     Plugin(PluginCommand),
+    /// How the delivery of published events goes; deliver again or drop what was given up
+    #[command(subcommand, after_help = outbox::OUTBOX_EXAMPLES)]
+    Outbox(OutboxCommand),
+    /// Prove that nothing published was changed or left out
+    #[command(subcommand, after_help = outbox::LEDGER_EXAMPLES)]
+    Ledger(LedgerCommand),
+}
+
+impl ToolCommand {
+    /// Whether the answer is for a program.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Plugin(command) => command.wants_json(),
+            Self::Outbox(command) => command.wants_json(),
+            Self::Ledger(LedgerCommand::Verify(options)) => options.remote.json,
+        }
+    }
 }
 
 /// Where the configuration comes from.
@@ -149,6 +177,13 @@ mod tests {
             "voice-room plugin bench a.wasm --calls 0",
             "voice-room plugin check a.wasm --grants fly",
             "voice-room plugin list --url example.com",
+            "voice-room outbox",
+            "voice-room outbox retry",
+            "voice-room outbox retry hook",
+            "voice-room outbox drop hook 1 --all",
+            "voice-room outbox drop hook x",
+            "voice-room ledger",
+            "voice-room ledger verify --data-dir d --url http://x",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -22,6 +22,7 @@ mod mistake;
 mod plugin;
 mod read;
 mod reader;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use std::{
 };
 
 use serde::{Serialize, Serializer};
+use url::{Host, Url};
 
 use crate::model::ConnectedWhen;
 
@@ -46,6 +48,10 @@ pub use self::{
     plugin::{
         BreakerConfig, Capability, Grants, HookPolicies, HookPolicy, Isolation, OnFailure,
         PluginConfig, RecordingConfig, is_plugin_name,
+    },
+    sink::{
+        LedgerConfig, PUBLISHED_FILE, PUBLISHED_SINK, SigningKey, SinkConfig, SinkKind,
+        WebhookConfig,
     },
 };
 
@@ -73,6 +79,10 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// `[recording]`
     pub recording: RecordingConfig,
+    /// `[ledger]`
+    pub ledger: LedgerConfig,
+    /// `[[sinks]]`. Without any in the configuration: `published.jsonl`. `sinks = []` is none.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// The process and its HTTP listener.
@@ -312,7 +322,30 @@ impl Config {
                 AuthConfig::MIN_SECRET_BYTES
             ));
         }
+        for sink in &self.sinks {
+            if let SinkKind::Webhook(webhook) = &sink.kind
+                && webhook.url.scheme() == "http"
+                && !is_loopback(&webhook.url)
+            {
+                warnings.push(format!(
+                    "sink `{}`: events go to {} unencrypted: use https",
+                    sink.name,
+                    webhook.url.host_str().unwrap_or_default()
+                ));
+            }
+        }
         warnings
+    }
+}
+
+/// Whether the address is on this machine.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
     }
 }
 

@@ -10,6 +10,8 @@ pub mod telemetry;
 
 pub mod store;
 
+pub mod sinks;
+
 pub mod plugin;
 
 pub mod media;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 use voice_room::{
-    cli::{Cli, Command, PluginCommand},
+    cli::{Cli, Command, ToolCommand},
     config::{self, Config, Flags},
     plugin,
     server::{self, Signals},
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let (options, is_serve) = match Cli::parse().command {
         Command::Serve(options) => (options, true),
         Command::Config(options) => (options, false),
-        Command::Plugin(command) => return plugin_command(&command),
+        Command::Tool(command) => return tool_command(&command),
     };
     let flags = Flags::from(options);
     let loaded = match config::load(flags.clone()) {
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn plugin_command(command: &PluginCommand) -> ExitCode {
+fn tool_command(command: &ToolCommand) -> ExitCode {
     match run_tool(command) {
         Ok(fine) => ExitCode::from(if fine { 0 } else { FAILURE }),
         Err(error) => failed(FAILURE, &error),
@@ -67,7 +67,7 @@ fn plugin_command(command: &PluginCommand) -> ExitCode {
 }
 
 /// Whether all is as it should be.
-fn run_tool(command: &PluginCommand) -> Result<bool, Box<dyn Error>> {
+fn run_tool(command: &ToolCommand) -> Result<bool, Box<dyn Error>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -72,6 +72,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         rooms,
         plugins,
         recording,
+        ledger,
+        sinks,
     } = new;
     let sections = [
         ("--dev", *dev == old.dev),
@@ -82,6 +84,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[sessions]", *sessions == old.sessions),
         ("[rooms]", *rooms == old.rooms),
         ("[recording]", *recording == old.recording),
+        ("[ledger]", *ledger == old.ledger),
+        ("[[sinks]]", *sinks == old.sinks),
     ];
     let differing = sections.into_iter().filter(|(_, same)| !same);
     let mut parts: Vec<_> = differing.map(|(name, _)| name.to_owned()).collect();
@@ -152,7 +156,8 @@ mod tests {
         let new = format!(
             "{old}[server]\nshutdown_limit_ms = 200\n[auth]\nsecret = \"x\"\n[log]\nfilter = \"debug\"\n\
              [media]\nworkers = 3\n[sessions]\noutbox_capacity = 99\n[rooms]\nmax_consumers = 9\n\
-             [recording]\nfiles = 9\n"
+             [recording]\nfiles = 9\n[ledger]\nkeep_days = 9\n[[sinks]]\nname = \"x\"\n\
+             type = \"file\"\nfile = \"x.jsonl\"\n"
         );
         let all = [
             "[server]",
@@ -162,6 +167,8 @@ mod tests {
             "[sessions]",
             "[rooms]",
             "[recording]",
+            "[ledger]",
+            "[[sinks]]",
         ];
         assert_eq!(parts(old, &new), all);
     }

@@ -21,8 +21,10 @@ use crate::{
         Faces, SharedFaces,
         auth::{AuthConfigError, Authenticator},
         http::{self, HttpState},
+        ledger::Records,
         socketio,
     },
+    sinks::{SinkError, Sinks},
     store::{Store, StoreError},
     telemetry::Metrics,
 };
@@ -33,6 +35,9 @@ pub enum ServerError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A sink cannot be started.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// A plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] LoadError),
@@ -68,7 +73,8 @@ pub async fn run(
     signals: Signals<impl Future<Output = ()> + Send + 'static>,
 ) -> Result<(), ServerError> {
     let auth = Authenticator::new(&config.auth)?;
-    let store = Store::open(&config.server.data_dir)?;
+    let store = Store::open_with(&config.server.data_dir, &config.ledger, &config.sinks)?;
+    let sinks = Sinks::start(&config.sinks, &store)?;
     let plugins = PluginHost::load_recording(&config.plugins, &store, config.recording).await?;
     let (media, mut deaths) = Media::start(config.media.clone()).await?;
     let outbox = config.sessions.outbox_capacity;
@@ -108,6 +114,7 @@ pub async fn run(
         faces: Arc::clone(&faces),
         media: media.clone(),
         plugins: plugins.clone(),
+        records: Records::new(&store, &sinks),
         metrics: Arc::new(metrics),
     };
     // Around the whole router: a layer on its routes would be one Socket.IO
@@ -144,6 +151,7 @@ pub async fn run(
             rooms,
             plugins,
             store,
+            sinks,
             media,
             faces,
             io,
@@ -163,6 +171,7 @@ struct Parts {
     rooms: Rooms,
     plugins: PluginHost,
     store: Store,
+    sinks: Sinks,
     media: Media,
     faces: SharedFaces,
     io: socketioxide::SocketIo,
@@ -175,6 +184,7 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
         rooms,
         plugins,
         store,
+        sinks,
         media,
         faces,
         io,
@@ -192,13 +202,15 @@ async fn stop_in_order(parts: Parts, deadline: UnixMs, limit: Duration) {
     }
     drop(stop);
     plugins.shutdown(limit / 2).await;
+    // What is published last is delivered after the next start.
+    sinks.stop(limit / 8).await;
     if let Err(error) = store.flush(limit / 4).await {
         error!(%error, "not everything was written");
     }
     drop(rooms);
     // The last handles join threads: the store's writer and the media's.
     let ended = tokio::task::spawn_blocking(move || {
-        drop((plugins, store));
+        drop((plugins, sinks, store));
         media.shut_down();
     });
     if ended.await.is_err() {

@@ -5,6 +5,7 @@ mod admin;
 pub mod auth;
 pub mod fields;
 pub mod http;
+pub mod ledger;
 pub mod socketio;
 
 mod calls;
@@ -13,6 +14,7 @@ mod gate;
 mod iso;
 mod line;
 mod openapi;
+mod outbox;
 mod request;
 mod rest;
 mod session;

@@ -2,8 +2,10 @@
 //! published, and dead letters.
 //!
 //! Keys and timers live in memory, where reads come from, and in `plugins.redb`, which one
-//! writer thread brings up to date. Published events are lines of JSON in
-//! `published.jsonl`, dead letters in `dead-letters.jsonl`.
+//! writer thread brings up to date. Published events are entries of the [`ledger`], in the
+//! same database; files among the sinks, such as `published.jsonl`, take them from there as
+//! lines of JSON, and so does whoever else reads the ledger. What plugins could not be told
+//! are lines of `dead-letters.jsonl`.
 //!
 //! A [`Staged`] set of changes is one call's transaction. It is applied as a whole: to
 //! memory at once, to the disk in one transaction, together with whatever else was waiting
@@ -11,17 +13,27 @@
 //! compared or incremented must still be what it was, or nothing is applied and the call is
 //! run again ([`Conflict`]).
 //!
-//! The events of a set are part of its transaction (an outbox) before they are appended to
-//! the file, so that a crash neither loses an event nor separates it from the keys written
+//! The events of a set are entries of the ledger by its transaction, before they are appended
+//! to a file, so that a crash neither loses an event nor separates it from the keys written
 //! beside it, and what was appended already is found in the file and not appended again.
+//!
+//! Whether the disk takes what it is given is the store's [`Health`].
 
+mod access;
 mod backlog;
 mod backoff;
+mod canonical;
 mod disk;
+mod files;
+mod format;
+mod health;
 mod kept;
+pub mod ledger;
 mod limits;
 mod lines;
 mod outbox;
+mod overlay;
+mod sinks;
 mod space;
 mod staged;
 mod timers;
@@ -42,19 +54,30 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::{
+    access::{Access, Opener},
     backlog::{Backlog, Progress},
     disk::Disk,
+    health::Pulse,
     kept::Contents,
+    ledger::Ledger,
+    sinks::Counts,
     space::Link,
+    writer::Told,
 };
 pub use self::{
+    files::takes,
+    health::Health,
     limits::{IncrementError, KeyError, Limits, PublishError, TimerError},
     lines::Page,
+    sinks::{DeadLetter, Letters, Position, Run, SinkState},
     space::{Conflict, Saved, Space},
     staged::Staged,
     timers::Timer,
 };
-use crate::model::UnixMs;
+use crate::{
+    config::{LedgerConfig, SinkConfig},
+    model::UnixMs,
+};
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -119,25 +142,57 @@ struct Open {
     data_dir: PathBuf,
     spaces: Arc<Mutex<Spaces>>,
     disk: Link,
+    ledger: Ledger,
+    counts: Arc<Counts>,
+    pulse: Arc<Pulse>,
     writer: Option<JoinHandle<()>>,
 }
 
 type Spaces = HashMap<String, Arc<Space>>;
 
 impl Store {
+    /// Opens the directory with the ledger's defaults, and `published.jsonl` as the only sink.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open_with`].
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(
+            data_dir,
+            &LedgerConfig::default(),
+            &[SinkConfig::published()],
+        )
+    }
+
     /// Opens the directory, creates it where it is missing, repairs what a crash left, and
-    /// starts the writer thread.
+    /// starts the writer thread. It brings the files among the sinks up to date; of the
+    /// others it keeps, by [`Self::sink`], how far they are, and for them what they have not
+    /// taken.
     ///
     /// # Errors
     ///
     /// If the directory cannot be used, or another server uses it.
-    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+    pub fn open_with(
+        data_dir: &Path,
+        ledger: &LedgerConfig,
+        sinks: &[SinkConfig],
+    ) -> Result<Self, StoreError> {
+        Self::open_on(data_dir, Box::new(Access::file), ledger, sinks)
+    }
+
+    fn open_on(
+        data_dir: &Path,
+        opener: Opener,
+        ledger: &LedgerConfig,
+        sinks: &[SinkConfig],
+    ) -> Result<Self, StoreError> {
         std::fs::create_dir_all(data_dir).map_err(|source| StoreError::File {
             path: data_dir.to_owned(),
             source,
         })?;
-        let (disk, loaded) = Disk::open(data_dir)?;
+        let (disk, loaded) = Disk::open(data_dir, opener, ledger, sinks)?;
         let (progress_in, progress) = watch::channel(Progress::default());
+        let (extent_in, extent) = watch::channel(disk.extent());
         let link = Link {
             backlog: Arc::new(Backlog::default()),
             progress,
@@ -147,23 +202,61 @@ impl Store {
             (owner, Arc::new(space))
         });
         let spaces: Arc<Mutex<Spaces>> = Arc::new(Mutex::new(spaces.collect()));
+        let ledger = Ledger {
+            access: Arc::clone(disk.access()),
+            extent,
+        };
+        let counts = Arc::clone(disk.counts());
+        let pulse = Arc::new(Pulse::default());
+        let told = Told {
+            progress: progress_in,
+            extent: extent_in,
+            pulse: Arc::clone(&pulse),
+        };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn({
                 let backlog = Arc::clone(&link.backlog);
                 let spaces = Arc::clone(&spaces);
-                move || writer::run(disk, &backlog, &progress_in, || sweep(&spaces))
+                move || writer::run(disk, &backlog, &told, || sweep(&spaces))
             })
             .map_err(StoreError::Thread)?;
         let open = Open {
             data_dir: data_dir.to_owned(),
             spaces,
             disk: link,
+            ledger,
+            counts,
+            pulse,
             writer: Some(writer),
         };
         Ok(Self {
             open: Arc::new(open),
         })
+    }
+
+    /// Whether what is applied reaches the disk.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.open.pulse.health()
+    }
+
+    /// Everything that was published.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.open.ledger.clone()
+    }
+
+    /// A sink's place in the store: how far it is, and its dead letters.
+    #[must_use]
+    pub fn sink(&self, name: &str) -> SinkState {
+        SinkState {
+            name: name.into(),
+            access: Arc::clone(&self.open.ledger.access),
+            disk: self.open.disk.clone(),
+            ledger: self.open.ledger.clone(),
+            counts: Arc::clone(&self.open.counts),
+        }
     }
 
     /// The keys and timers of one owner, and its voice in the published events.
@@ -234,7 +327,7 @@ impl Store {
     }
 
     /// Waits until all that was applied so far is on the disk and all that was published or
-    /// is a dead letter is in its file.
+    /// is a dead letter is in the files that take it.
     ///
     /// # Errors
     ///
@@ -266,6 +359,8 @@ impl Drop for Open {
         {
             tracing::error!("the store's writer thread panicked");
         }
+        // Readers may live longer, and another store may want the file.
+        self.ledger.access.close();
     }
 }
 

@@ -46,6 +46,22 @@ pub const WORKER_DEATHS: &str = "voice_room_worker_deaths_total";
 pub const STORE_COMMIT_SECONDS: &str = "voice_room_store_commit_seconds";
 /// Counter: writes to the data directory that failed; they are tried again.
 pub const STORE_WRITE_ERRORS: &str = "voice_room_store_write_errors_total";
+/// Gauge: 1 while what is applied reaches the disk, 0 while writing the database fails.
+pub const STORE_DURABLE: &str = "voice_room_store_durable";
+/// Gauge: entries of the ledger.
+pub const LEDGER_ENTRIES: &str = "voice_room_ledger_entries";
+/// Gauge: number of the ledger's last entry. Gauges are doubles: exact up to 2^53.
+pub const LEDGER_LAST_SEQ: &str = "voice_room_ledger_last_seq";
+/// Gauge: entries of the ledger that a sink has not taken yet, by `sink`.
+pub const SINK_LAG: &str = "voice_room_sink_lag_entries";
+/// Counter: entries that a receiver has taken, by `sink`.
+pub const SINK_DELIVERIES: &str = "voice_room_sink_deliveries_total";
+/// Counter: tries at a receiver that failed, by `sink`.
+pub const SINK_FAILURES: &str = "voice_room_sink_failures_total";
+/// Gauge: entries that a sink has given up and that nobody has dropped yet, by `sink`.
+pub const SINK_DEAD_LETTERS: &str = "voice_room_sink_dead_letters";
+/// Histogram: seconds from a request to a receiver to its answer, by `sink`.
+pub const SINK_REQUEST_SECONDS: &str = "voice_room_sink_request_seconds";
 
 /// Upper bounds of the buckets for answers to clients, in seconds.
 const REQUEST_BUCKETS: [f64; 14] = [
@@ -119,6 +135,10 @@ impl Metrics {
         }
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &REQUEST_BUCKETS)?
+            .set_buckets_for_metric(
+                Matcher::Full(SINK_REQUEST_SECONDS.to_owned()),
+                &REQUEST_BUCKETS,
+            )?
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
             .install_recorder()?;
         describe();
@@ -175,6 +195,35 @@ fn describe() {
         "Writes to the data directory that failed"
     );
     counter!(STORE_WRITE_ERRORS).absolute(0);
+    describe_ledger();
+}
+
+fn describe_ledger() {
+    describe_gauge!(
+        STORE_DURABLE,
+        "1 while what is applied reaches the disk, 0 while writing fails"
+    );
+    gauge!(STORE_DURABLE).set(1.0);
+    describe_gauge!(LEDGER_ENTRIES, "Entries of the ledger");
+    describe_gauge!(LEDGER_LAST_SEQ, "Number of the ledger's last entry");
+    for name in [LEDGER_ENTRIES, LEDGER_LAST_SEQ] {
+        gauge!(name).set(0.0);
+    }
+    describe_gauge!(
+        SINK_LAG,
+        "Entries of the ledger that a sink has not taken yet"
+    );
+    describe_counter!(SINK_DELIVERIES, "Entries that a receiver has taken");
+    describe_counter!(SINK_FAILURES, "Tries at a receiver that failed");
+    describe_gauge!(
+        SINK_DEAD_LETTERS,
+        "Entries that a sink has given up and that nobody has dropped yet"
+    );
+    describe_histogram!(
+        SINK_REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request to a receiver to its answer"
+    );
 }
 
 #[cfg(test)]
@@ -203,6 +252,9 @@ mod tests {
             ROUTERS,
             WORKERS,
             WORKER_DEATHS,
+            STORE_DURABLE,
+            LEDGER_ENTRIES,
+            LEDGER_LAST_SEQ,
         ] {
             assert!(value(&text, name).is_some(), "{name} in\n{text}");
             assert!(
@@ -264,6 +316,16 @@ mod tests {
 
         assert!(matches!(start_log(&config), Err(LogError::Filter(_))));
     }
+}
+
+/// A number as metrics have it.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "metrics are doubles: exact up to 2^53"
+)]
+#[must_use]
+pub const fn approximate(number: u64) -> f64 {
+    number as f64
 }
 
 /// Counts one thing in a gauge for as long as it lives.

@@ -1,5 +1,7 @@
-//! `voice-room plugin …`: what the author of a plugin and whoever installs it need, from an
-//! empty folder to a running server.
+//! What is done beside a server, or asked of one that runs.
+//!
+//! `voice-room plugin …` is what the author of a plugin and whoever installs it need, from an
+//! empty folder to a running server:
 //!
 //! | command | does |
 //! |---|---|
@@ -10,13 +12,18 @@
 //! | `replay` | runs recorded calls through another version |
 //! | `list`, `reload` | speak with a running server |
 //!
+//! `voice-room outbox …` looks after the delivery of published events, `voice-room ledger
+//! verify` proves that they are all there.
+//!
 //! Components run in the server's own sandbox, through [`plugin`](crate::plugin); there is no
 //! second way to call one. What is for people or programs to read is returned, not printed.
 
 mod bench;
 mod check;
 mod component;
+mod ledger;
 mod new;
+mod outbox;
 mod remote;
 mod replay;
 mod test;
@@ -24,7 +31,10 @@ mod test;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{cli::PluginCommand, plugin::LoadError};
+use crate::{
+    cli::{LedgerCommand, OutboxCommand, PluginCommand, ToolCommand},
+    plugin::LoadError,
+};
 
 /// What a command has come to.
 #[derive(Debug)]
@@ -47,7 +57,10 @@ pub enum ToolError {
     /// `new`.
     #[error(transparent)]
     New(#[from] new::NewError),
-    /// `list`, `reload`.
+    /// `ledger verify`.
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerToolError),
+    /// `list`, `reload`, and all of `outbox`.
     #[error(transparent)]
     Remote(#[from] remote::RemoteError),
     /// `replay`.
@@ -80,7 +93,19 @@ impl ToolError {
 ///
 /// If it cannot be done at all. A test that fails, and whatever else a command is there to
 /// find out, is a report.
-pub async fn run(command: &PluginCommand) -> Result<Report, ToolError> {
+pub async fn run(command: &ToolCommand) -> Result<Report, ToolError> {
+    match command {
+        ToolCommand::Plugin(command) => plugin(command).await,
+        ToolCommand::Outbox(command) => Ok(match command {
+            OutboxCommand::List(options) => outbox::list(options).await?,
+            OutboxCommand::Retry(options) => outbox::retry(options).await?,
+            OutboxCommand::Drop(options) => outbox::drop_letters(options).await?,
+        }),
+        ToolCommand::Ledger(LedgerCommand::Verify(options)) => Ok(ledger::verify(options).await?),
+    }
+}
+
+async fn plugin(command: &PluginCommand) -> Result<Report, ToolError> {
     Ok(match command {
         PluginCommand::New(options) => new::project(options)?,
         PluginCommand::Check(options) => check::component(options)?,

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use toml::Value;
+use toml::{Table, Value};
 
 type Parse<T> = dyn Fn(&Value) -> Option<T>;
 
@@ -12,10 +12,12 @@ pub(super) struct Kind<T> {
     pub(super) allowed: String,
     /// Its values are shown nowhere.
     pub(super) secret: bool,
+    /// Wrong values are not shown: they may be or hold a secret.
+    pub(super) discreet: bool,
     /// How an environment variable or a flag spells it.
     spelling: Spelling,
     parse: Box<Parse<T>>,
-    show: fn(&T) -> Value,
+    show: Box<dyn Fn(&T) -> Value>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,9 +40,10 @@ impl<T: 'static> Kind<T> {
         Self {
             allowed: allowed.into(),
             secret: false,
+            discreet: false,
             spelling: Spelling::Text,
             parse: Box::new(move |value| value.as_str().and_then(&parse)),
-            show,
+            show: Box::new(show),
         }
     }
 
@@ -48,6 +51,15 @@ impl<T: 'static> Kind<T> {
     pub(super) fn secret(self) -> Self {
         Self {
             secret: true,
+            discreet: true,
+            ..self
+        }
+    }
+
+    /// The same, not shown where it is wrong.
+    pub(super) fn discreet(self) -> Self {
+        Self {
+            discreet: true,
             ..self
         }
     }
@@ -109,12 +121,29 @@ pub(super) fn texts(allowed: &str, valid: impl Fn(&str) -> bool + 'static) -> Ki
     Kind {
         allowed: allowed.to_owned(),
         secret: false,
+        discreet: false,
         spelling: Spelling::Items,
         parse: Box::new(move |value| {
             let item = |item: &Value| item.as_str().filter(|item| valid(item)).map(str::to_owned);
             value.as_array()?.iter().map(item).collect()
         }),
-        show: |items| Value::from(items.clone()),
+        show: Box::new(|items| Value::from(items.clone())),
+    }
+}
+
+/// A table that is read as a whole.
+pub(super) fn table<T: 'static>(
+    allowed: &str,
+    parse: impl Fn(&Table) -> Option<T> + 'static,
+    show: fn(&T) -> Table,
+) -> Kind<T> {
+    Kind {
+        allowed: allowed.to_owned(),
+        secret: false,
+        discreet: false,
+        spelling: Spelling::Toml,
+        parse: Box::new(move |value| parse(value.as_table()?)),
+        show: Box::new(move |value| Value::Table(show(value))),
     }
 }
 
@@ -123,9 +152,10 @@ pub(super) fn boolean() -> Kind<bool> {
     Kind {
         allowed: "true or false".to_owned(),
         secret: false,
+        discreet: false,
         spelling: Spelling::Toml,
         parse: Box::new(Value::as_bool),
-        show: |value| Value::from(*value),
+        show: Box::new(|value| Value::from(*value)),
     }
 }
 
@@ -138,12 +168,13 @@ where
     Kind {
         allowed: format!("a whole number from {} to {}", range.start(), range.end()),
         secret: false,
+        discreet: false,
         spelling: Spelling::Toml,
         parse: Box::new(move |value| {
             let number = T::try_from(value.as_integer()?).ok()?;
             range.contains(&number).then_some(number)
         }),
-        show: |number| Value::from(i64::try_from(*number).unwrap_or(i64::MAX)),
+        show: Box::new(|number| Value::from(i64::try_from(*number).unwrap_or(i64::MAX))),
     }
 }
 
@@ -174,9 +205,10 @@ fn duration(
     Kind {
         allowed: number.allowed.clone(),
         secret: false,
+        discreet: false,
         spelling: Spelling::Toml,
         parse: Box::new(move |value| number.parse(value).map(from)),
-        show,
+        show: Box::new(show),
     }
 }
 

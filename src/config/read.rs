@@ -17,6 +17,7 @@ use super::{
     mistake::Mistake,
     plugin,
     reader::{Overrides, Report, Section},
+    sink,
 };
 use crate::model::ConnectedWhen;
 
@@ -49,6 +50,8 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Mistakes> {
         rooms: rooms(&mut root),
         plugins: plugin::plugins(&mut root, dev, &plugins_dir),
         recording: plugin::recording(&mut root),
+        ledger: sink::ledger(&mut root),
+        sinks: sink::sinks(&mut root, &sources.environment),
     };
     root.finish();
     check(&config, &mut report);

@@ -284,6 +284,11 @@ impl<'r> Section<'r> {
         });
     }
 
+    /// Has nothing said about what nobody has taken.
+    pub(super) fn leave_rest(&mut self) {
+        self.table.clear();
+    }
+
     /// Notes everything that nobody has taken.
     pub(super) fn finish(self) {
         let mut unknown = Vec::new();
@@ -355,7 +360,7 @@ impl<'r> Section<'r> {
         let (value, origin) = self.take(key, |text| kind.spelled(text))?;
         let parsed = kind.parse(&value);
         if parsed.is_none() {
-            let shown = (!kind.secret).then(|| excerpt(&value));
+            let shown = (!kind.discreet).then(|| excerpt(&value));
             self.mistake(
                 key,
                 shown,

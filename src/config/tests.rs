@@ -10,6 +10,7 @@ use super::*;
 use crate::model::Hook;
 
 mod documents;
+mod sinks;
 mod sources;
 
 fn dev(file: &str) -> Case<'_> {

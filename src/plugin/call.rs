@@ -381,6 +381,20 @@ impl Input {
         &room.id
     }
 
+    /// Which stream it is about, if it is about one.
+    #[must_use]
+    pub fn producer(&self) -> Option<ProducerId> {
+        match self {
+            Self::BeforeConsume(call) => Some(call.producer.id),
+            Self::Fact(
+                Fact::NewProducer { producer, .. }
+                | Fact::FirstRtp { producer, .. }
+                | Fact::ProducerClosed { producer, .. },
+            ) => Some(producer.id),
+            _ => None,
+        }
+    }
+
     /// When.
     #[must_use]
     pub fn at(&self) -> UnixMs {
@@ -403,10 +417,11 @@ impl Input {
         }
     }
 
-    /// What a call keeps in any case, also where the guest has no say: a timer that it is for
-    /// has fired.
+    /// The changes with which a call begins: whom they are about, and, which stays also where
+    /// the guest has no say, that the timer that it is for has fired.
     pub(super) fn staged(&self, now: UnixMs) -> Staged {
         let mut staged = Staged::new(now);
+        staged.about(self.user(), self.producer());
         if let Self::Fact(Fact::Timer { room, key, due, .. }) = self {
             staged.fired(&room.id, key, *due);
         }

@@ -1,5 +1,6 @@
-//! The operators' face: what plugins run and how they do, and other versions of them. For
-//! holders of a token with the role `admin`.
+//! The operators' face: what plugins run and how they do, and other versions of them; with
+//! what was published, and how its delivery goes. For holders of a token with the role
+//! `admin`.
 
 use axum::{
     Json,
@@ -16,6 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     auth::{self, AuthError},
     http::HttpState,
+    ledger, outbox,
 };
 use crate::plugin::{PluginProblem, SwapError};
 
@@ -28,13 +30,15 @@ const LETTERS: usize = 100;
 /// And at most.
 const MOST_LETTERS: usize = 1000;
 
-/// The routes, below `/admin`.
+/// The routes, below `/admin`, and `/ledger`.
 pub(super) fn routes(state: &HttpState) -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(reload_all))
         .routes(routes!(reload))
         .routes(routes!(dead_letters))
+        .merge(ledger::routes().into())
+        .merge(outbox::routes().into())
         .route_layer(middleware::from_fn_with_state(state.clone(), admit))
 }
 
@@ -216,6 +220,7 @@ async fn dead_letters(
     }
 }
 
-fn no(status: StatusCode, code: &str, message: &str) -> Response {
+/// An answer that says why not.
+pub(super) fn no(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error": code, "message": message }))).into_response()
 }

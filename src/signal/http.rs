@@ -18,6 +18,7 @@ use super::{
     SharedFaces, admin,
     auth::IssueError,
     fields::{Fields, Invalid},
+    ledger::Records,
     openapi, rest, websocket, ws_call,
 };
 use crate::{
@@ -42,6 +43,8 @@ pub struct HttpState {
     pub media: Media,
     /// For readiness and the operators' face.
     pub plugins: PluginHost,
+    /// For readiness, `GET /ledger` and the operators' face.
+    pub records: Records,
     /// For `GET /metrics`.
     pub metrics: Arc<Metrics>,
 }
@@ -107,6 +110,8 @@ async fn ready(State(state): State<HttpState>) -> Response {
     let degraded = plugins
         .iter()
         .any(|plugin| plugin.breaker != BreakerState::Closed);
+    let store = state.records.health();
+    let degraded = degraded || !store.is_durable();
     let states: Vec<_> = plugins
         .iter()
         .map(|plugin| json!({ "name": plugin.name, "breaker": plugin.breaker }))
@@ -115,8 +120,10 @@ async fn ready(State(state): State<HttpState>) -> Response {
         "ready": status == StatusCode::OK,
         "draining": draining,
         "workers": { "running": running, "configured": configured },
-        // The server serves, and where plugins are left alone their policies answer.
+        // The server serves; where plugins are left alone their policies answer, and what is
+        // not on the disk would be lost by a crash.
         "degraded": degraded,
+        "store": store,
         "plugins": states,
     });
     (status, Json(body)).into_response()

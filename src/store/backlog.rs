@@ -13,6 +13,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     kept::Change,
+    ledger::Draft,
+    sinks::Position,
     timers::{TimerChange, TimerName},
 };
 
@@ -24,7 +26,7 @@ const BACKLOG_BYTES: usize = 256 << 20;
 pub(super) struct Progress {
     /// Up to here all is in the database.
     pub(super) saved: u64,
-    /// Up to here all lines are in their files.
+    /// Up to here all is in the files that take it.
     pub(super) delivered: u64,
 }
 
@@ -42,15 +44,22 @@ struct Waiting {
     stopped: bool,
 }
 
+/// A dead letter as it is on the disk, or `None` where it is delivered or dropped.
+pub(super) type LetterChange = Option<Box<[u8]>>;
+
 /// Changes that belong into one transaction. The first part of a name is the owner.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) keys: BTreeMap<(Arc<str>, Arc<str>), Change>,
     pub(super) timers: BTreeMap<(Arc<str>, TimerName), TimerChange>,
-    /// Lines for the file of published events.
-    pub(super) events: Vec<Box<[u8]>>,
+    /// Entries for the ledger.
+    pub(super) drafts: Vec<Draft>,
     /// Lines for the file of dead letters.
     pub(super) dead_letters: Vec<Box<[u8]>>,
+    /// How far sinks are.
+    pub(super) positions: BTreeMap<Arc<str>, Position>,
+    /// What sinks could not deliver, by sink and entry; `None` where that is over.
+    pub(super) letters: BTreeMap<(Arc<str>, u64), LetterChange>,
     bytes: usize,
     /// Of the last set in it; 0 if there is none.
     pub(super) sequence: u64,
@@ -69,9 +78,16 @@ impl Batch {
         self.put_timer((Arc::clone(owner), name), change, true);
     }
 
-    pub(super) fn add_events(&mut self, lines: Vec<Box<[u8]>>) {
-        self.bytes += size(&lines);
-        self.events.extend(lines);
+    pub(super) fn add_drafts(&mut self, drafts: Vec<Draft>) {
+        self.bytes += drafts.iter().map(Draft::len).sum::<usize>();
+        self.drafts.extend(drafts);
+    }
+
+    pub(super) fn add_letter(&mut self, sink: &Arc<str>, seq: u64, letter: LetterChange) {
+        let size = |letter: &LetterChange| letter.as_ref().map_or(0, |letter| letter.len());
+        self.bytes += size(&letter);
+        let before = self.letters.insert((Arc::clone(sink), seq), letter);
+        self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, size));
     }
 
     pub(super) fn add_dead_letter(&mut self, line: Box<[u8]>) {
@@ -117,14 +133,20 @@ impl Batch {
         for (name, change) in older.timers {
             self.put_timer(name, change, false);
         }
-        self.bytes += size(&older.events) + size(&older.dead_letters);
-        put_before(&mut self.events, older.events);
+        for (sink, position) in older.positions {
+            self.positions.entry(sink).or_insert(position);
+        }
+        for ((sink, seq), letter) in older.letters {
+            if !self.letters.contains_key(&(Arc::clone(&sink), seq)) {
+                self.add_letter(&sink, seq, letter);
+            }
+        }
+        let drafts = older.drafts.iter().map(Draft::len);
+        let lines = older.dead_letters.iter().map(|line| line.len());
+        self.bytes += drafts.chain(lines).sum::<usize>();
+        put_before(&mut self.drafts, older.drafts);
         put_before(&mut self.dead_letters, older.dead_letters);
     }
-}
-
-fn size(lines: &[Box<[u8]>]) -> usize {
-    lines.iter().map(|line| line.len()).sum()
 }
 
 fn put_before<T>(lines: &mut Vec<T>, older: Vec<T>) {
@@ -211,8 +233,21 @@ mod tests {
     use super::*;
     use crate::{
         model::{RoomId, UnixMs},
-        store::{kept, timers::Timing},
+        store::{kept, ledger::Said, timers::Timing},
     };
+
+    fn draft(topic: &str) -> Draft {
+        Draft::new(&Said {
+            at: UnixMs(0),
+            id: uuid::Uuid::nil(),
+            plugin: None,
+            room: "",
+            user: None,
+            producer: None,
+            topic,
+            payload: &serde_json::Value::Null,
+        })
+    }
 
     fn entry(value: &str) -> Change {
         Some(kept::Entry {
@@ -231,7 +266,13 @@ mod tests {
         let added: Result<u64, Infallible> = backlog.add(|batch| {
             batch.add_key(&owner, key.into(), entry(value));
             batch.add_timer(&owner, name, Some(timing));
-            batch.add_events(vec![value.as_bytes().into()]);
+            batch.add_drafts(vec![draft(value)]);
+            batch.add_letter(&"hook".into(), due, Some(value.as_bytes().into()));
+            let position = Position {
+                cursor: due,
+                ahead: Vec::new(),
+            };
+            batch.positions.insert("hook".into(), position);
             batch.add_dead_letter(value.as_bytes().into());
             Ok(())
         });
@@ -250,13 +291,15 @@ mod tests {
         backlog.give_back(failed);
         let batch = backlog.take();
         assert_eq!(batch.sequence, last);
-        let values: Vec<_> = batch.keys.into_values().collect();
+        let values: Vec<_> = batch.keys.values().cloned().collect();
         assert_eq!(values, [entry("3"), entry("2")]);
         let due: Vec<_> = batch.timers.values().flatten().map(|t| t.due.0).collect();
         assert_eq!(due, [3, 2]);
         let lines = ["1", "2", "3"].map(|line| line.as_bytes().into());
-        assert_eq!(batch.events, lines);
         assert_eq!(batch.dead_letters, lines);
+        assert_eq!(batch.drafts, ["1", "2", "3"].map(draft));
+        assert_eq!(batch.positions.values().next().map(|p| p.cursor), Some(3));
+        assert_eq!(batch.letters.len(), 3);
     }
 
     #[test]

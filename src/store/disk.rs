@@ -1,26 +1,29 @@
 //! The database and the files beside it.
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, HashMap},
+    path::Path,
     sync::Arc,
     time::Instant,
 };
 
-use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
-};
+use redb::{DatabaseError, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     StoreError,
+    access::{Access, Opener},
     backlog::Batch,
+    files::FileSink,
+    format,
     kept::{Contents, Entry},
+    ledger::{Extent, oldest},
     lines::{Lines, sync_directory_of},
     outbox::{Outbox, Rows},
+    sinks::{self, Counts},
     timers::{TimerName, Timing},
 };
 use crate::{
+    config::{LedgerConfig, SinkConfig, SinkKind},
     model::{RoomId, UnixMs},
     telemetry::STORE_WRITE_ERRORS,
 };
@@ -34,109 +37,224 @@ pub(super) const EXPIRIES: TableDefinition<'_, (&str, &str), u64> =
 /// many milliseconds again.
 pub(super) const TIMERS: TableDefinition<'_, (&str, &str, &str), (u64, Option<u64>)> =
     TableDefinition::new("timers");
-/// Published events.
-pub(super) const OUTBOX: Rows = TableDefinition::new("outbox");
 /// Dead letters.
 pub(super) const DEAD_LETTERS: Rows = TableDefinition::new("dead_letters");
-/// Facts about the file itself.
-pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-pub(super) const FORMAT_KEY: &str = "format";
-/// Format 1 had no expiries, timers and dead letters: it becomes 2 when they get tables.
-pub(super) const FORMAT: u64 = 2;
-const OLDEST_FORMAT: u64 = 1;
-
-/// Pages that the database may cache, in bytes. All reads are served from our own memory.
-const PAGE_CACHE: usize = 16 << 20;
+/// In the data directory.
+pub(super) const DATABASE_FILE: &str = "plugins.redb";
 
 /// What the database has, by owner.
 pub(super) type Loaded = HashMap<String, Contents>;
 
 pub(super) struct Disk {
-    path: PathBuf,
-    /// `None` after an error, until it could be opened anew.
-    database: Option<Database>,
-    events: Outbox,
+    access: Arc<Access>,
+    keep: LedgerConfig,
+    extent: Extent,
+    /// When the first entry of the ledger was made.
+    oldest: Option<UnixMs>,
+    files: Vec<FileSink>,
+    /// How far the other sinks are, as far as that is on the disk.
+    cursors: HashMap<Arc<str>, u64>,
+    counts: Arc<Counts>,
     dead_letters: Outbox,
 }
 
+/// What a transaction comes to, once it is committed.
+#[must_use]
+pub(super) struct Written {
+    extent: Extent,
+    letters: BTreeMap<Arc<str>, i64>,
+}
+
 impl Disk {
-    pub(super) fn open(data_dir: &Path) -> Result<(Self, Loaded), StoreError> {
-        let path = data_dir.join("plugins.redb");
-        let database = open_database(&path).map_err(|error| match error {
+    pub(super) fn open(
+        data_dir: &Path,
+        opener: Opener,
+        ledger: &LedgerConfig,
+        sinks: &[SinkConfig],
+    ) -> Result<(Self, Loaded), StoreError> {
+        let path = data_dir.join(DATABASE_FILE);
+        let access = Access::open(path.clone(), opener).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
             error => database_error(&path, error),
         })?;
-        bring_to_format(&database, &path)?;
+        format::bring(&access, data_dir)?;
         sync_directory_of(&path).map_err(|source| file_error(data_dir, source))?;
-        let events = open_lines(&data_dir.join("published.jsonl"))?;
         let dead_letters = open_lines(&data_dir.join(super::DEAD_LETTERS_FILE))?;
-        let load = || -> Result<_, redb::Error> {
-            let transaction = database.begin_read()?;
+        let mut cursors = HashMap::new();
+        let read = access.read(|transaction| {
+            let extent = Extent::load(transaction)?;
+            for sink in sinks {
+                let position = sinks::position(transaction, &sink.name)?;
+                let cursor = position.map_or(0, |position| position.cursor);
+                // What a sink has missed while it was not configured is gone; and what it has
+                // taken of a ledger of which this is an older copy will not come again.
+                let cursor = cursor.clamp(extent.anchor.seq, extent.head.seq);
+                cursors.insert(Arc::from(sink.name.as_str()), cursor);
+            }
             Ok((
-                load(&transaction)?,
-                Outbox::load(OUTBOX, &transaction, events)?,
-                Outbox::load(DEAD_LETTERS, &transaction, dead_letters)?,
+                extent,
+                oldest(transaction)?,
+                load(transaction)?,
+                Counts::load(transaction)?,
+                Outbox::load(DEAD_LETTERS, transaction, dead_letters)?,
             ))
-        };
-        let (loaded, events, dead_letters) =
-            load().map_err(|error| database_error(&path, error))?;
+        });
+        let (extent, oldest, loaded, counts, dead_letters) =
+            read.map_err(|error| database_error(&path, error))?;
+        let mut files = Vec::new();
+        for sink in sinks {
+            if let SinkKind::File { file } = &sink.kind {
+                let lines = open_lines(&data_dir.join(file))?;
+                let cursor = cursors.remove(sink.name.as_str()).unwrap_or_default();
+                files.push(FileSink::new(
+                    &sink.name,
+                    sink.topics.clone(),
+                    lines,
+                    cursor,
+                ));
+            }
+        }
+        // Of files, which the store looks after, and of the others until they say more.
+        for (sink, cursor) in &cursors {
+            counts.reached(sink, *cursor);
+        }
         let disk = Self {
-            path,
-            database: Some(database),
-            events,
+            access: Arc::new(access),
+            keep: *ledger,
+            extent,
+            oldest,
+            files,
+            cursors,
+            counts: Arc::new(counts),
             dead_letters,
         };
         Ok((disk, loaded))
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.access.path()
     }
 
-    /// Lines that are in the database and not in their file yet.
+    pub(super) fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    pub(super) fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// Lines of dead letters that are in the database and not in their file yet.
     pub(super) fn undelivered(&self) -> usize {
-        self.events.undelivered() + self.dead_letters.undelivered()
+        self.dead_letters.undelivered()
     }
 
-    /// One transaction: the batch, its lines into the outboxes, delivered ones out of them.
-    pub(super) fn save(&mut self, batch: &Batch) -> Result<(), redb::Error> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => open_database(&self.path)?,
-        };
-        let transaction = database.begin_write()?;
-        save_keys(&transaction, batch)?;
-        save_timers(&transaction, batch)?;
-        self.events.save(&transaction, &batch.events)?;
-        self.dead_letters.save(&transaction, &batch.dead_letters)?;
-        transaction.commit()?;
-        // After an error the database refuses all further work, so it is kept only now.
-        self.database = Some(database);
-        Ok(())
+    /// Entries that are not in a file that takes them yet.
+    pub(super) fn file_lag(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let last = self.extent.head.seq;
+        let lag = move |file: &FileSink| last.saturating_sub(file.cursor());
+        self.files.iter().map(move |file| (file.name(), lag(file)))
     }
 
-    /// Takes over the lines that [`Self::save`] has put into the outboxes.
-    pub(super) fn saved(&mut self, batch: Batch) {
-        self.events.saved(batch.events);
+    fn is_delivered(&self) -> bool {
+        self.undelivered() == 0 && self.file_lag().all(|(_, lag)| lag == 0)
+    }
+
+    /// One transaction: the batch, how far the files are, delivered lines out of the outbox.
+    pub(super) fn save(&self, batch: &Batch) -> Result<Written, redb::Error> {
+        self.access.write(|database| {
+            let transaction = database.begin_write()?;
+            save_keys(&transaction, batch)?;
+            save_timers(&transaction, batch)?;
+            let extent = self.extent.append(&transaction, &batch.drafts)?;
+            for (sink, position) in &batch.positions {
+                sinks::save_position(&transaction, sink, position)?;
+            }
+            for file in &self.files {
+                file.save(&transaction)?;
+            }
+            let letters = sinks::save_letters(&transaction, batch)?;
+            self.dead_letters.save(&transaction, &batch.dead_letters)?;
+            transaction.commit()?;
+            Ok(Written { extent, letters })
+        })
+    }
+
+    /// Takes over what [`Self::save`] has written.
+    pub(super) fn saved(&mut self, batch: Batch, written: &Written) {
+        self.extent = written.extent;
+        if self.oldest.is_none() && !batch.drafts.is_empty() {
+            self.oldest = Some(UnixMs::now());
+        }
+        for (sink, position) in batch.positions {
+            if let Some(cursor) = self.cursors.get_mut(&sink) {
+                *cursor = position.cursor;
+            }
+        }
+        for file in &mut self.files {
+            file.saved();
+        }
+        self.counts.change(&written.letters);
         self.dead_letters.saved(batch.dead_letters);
+    }
+
+    /// Cuts off the ledger's front what need not be kept and every sink has taken. Not more
+    /// than one transaction's worth; whether there may be more.
+    pub(super) fn cut(&mut self, now: UnixMs) -> Result<bool, redb::Error> {
+        let files = self.files.iter().map(FileSink::cursor);
+        let floor = self.cursors.values().copied().chain(files).min();
+        let floor = floor.unwrap_or(u64::MAX).min(self.extent.head.seq);
+        if !self.extent.may_cut(&self.keep, floor, self.oldest, now) {
+            return Ok(false);
+        }
+        let (extent, oldest) = self.access.write(|database| {
+            let transaction = database.begin_write()?;
+            let cut = self.extent.cut(&transaction, &self.keep, floor, now)?;
+            for file in &self.files {
+                file.save(&transaction)?;
+            }
+            transaction.commit()?;
+            Ok(cut)
+        })?;
+        for file in &mut self.files {
+            file.saved();
+        }
+        let progress = extent != self.extent;
+        (self.extent, self.oldest) = (extent, oldest);
+        Ok(progress)
     }
 
     /// Appends to the files what is not there yet; a file that has failed lately is left
     /// for later unless `at_once`. Whether nothing is left.
     pub(super) fn deliver(&mut self, at_once: bool) -> bool {
-        for outbox in [&mut self.events, &mut self.dead_letters] {
-            if let Err(error) = outbox.deliver(at_once) {
-                report(outbox.path(), &error);
+        if let Err(error) = self.dead_letters.deliver(at_once) {
+            report(self.dead_letters.path(), &error);
+        }
+        let last = self.extent.head.seq;
+        for file in &mut self.files {
+            if let Err(error) = file.deliver(&self.access, last, at_once) {
+                report(file.path(), &error);
             }
         }
-        self.undelivered() == 0
+        self.is_delivered()
+    }
+
+    /// Whether a file has taken a portion and is to take another: its cursor is to be saved
+    /// in between.
+    pub(super) fn has_more(&self) -> bool {
+        let last = self.extent.head.seq;
+        let more = |file: &FileSink| file.cursor() < last && file.next_try().is_none();
+        self.files.iter().any(more)
     }
 
     /// When a file that has failed is to be tried again.
     pub(super) fn next_try(&self) -> Option<Instant> {
-        let tries = [self.events.next_try(), self.dead_letters.next_try()];
-        tries.into_iter().flatten().min()
+        let files = self.files.iter().map(FileSink::next_try);
+        files.chain([self.dead_letters.next_try()]).flatten().min()
     }
 }
 
@@ -175,48 +293,6 @@ fn save_timers(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb
     Ok(())
 }
 
-fn open_database(path: &Path) -> Result<Database, DatabaseError> {
-    Database::builder().set_cache_size(PAGE_CACHE).create(path)
-}
-
-fn open_lines(path: &Path) -> Result<Lines, StoreError> {
-    Lines::open(path.to_owned()).map_err(|source| file_error(path, source))
-}
-
-/// Makes the tables of a new database, and those that one of an earlier format lacks.
-fn bring_to_format(database: &Database, path: &Path) -> Result<(), StoreError> {
-    let bring = || -> Result<Option<u64>, redb::Error> {
-        let transaction = database.begin_write()?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            let found = meta.get(FORMAT_KEY)?.map(|value| value.value());
-            match found {
-                Some(FORMAT) => return Ok(found),
-                Some(found) if !(OLDEST_FORMAT..FORMAT).contains(&found) => {
-                    return Ok(Some(found));
-                }
-                Some(_) | None => meta.insert(FORMAT_KEY, FORMAT)?,
-            };
-            transaction.open_table(KEYS)?;
-            transaction.open_table(EXPIRIES)?;
-            transaction.open_table(TIMERS)?;
-            transaction.open_table(OUTBOX)?;
-            transaction.open_table(DEAD_LETTERS)?;
-        }
-        transaction.commit()?;
-        Ok(Some(FORMAT))
-    };
-    match bring() {
-        Ok(Some(FORMAT)) => Ok(()),
-        Ok(found) => Err(StoreError::Format {
-            path: path.to_owned(),
-            found: found.unwrap_or_default(),
-            known: FORMAT,
-        }),
-        Err(error) => Err(database_error(path, error)),
-    }
-}
-
 fn load(transaction: &ReadTransaction) -> Result<Loaded, redb::Error> {
     let mut loaded = Loaded::new();
     let expiries = transaction.open_table(EXPIRIES)?;
@@ -248,14 +324,18 @@ fn load(transaction: &ReadTransaction) -> Result<Loaded, redb::Error> {
     Ok(loaded)
 }
 
-fn file_error(path: &Path, source: std::io::Error) -> StoreError {
+fn open_lines(path: &Path) -> Result<Lines, StoreError> {
+    Lines::open(path.to_owned()).map_err(|source| file_error(path, source))
+}
+
+pub(super) fn file_error(path: &Path, source: std::io::Error) -> StoreError {
     StoreError::File {
         path: path.to_owned(),
         source,
     }
 }
 
-fn database_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
+pub(super) fn database_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
     StoreError::Database {
         path: path.to_owned(),
         source: Box::new(error.into()),

@@ -129,7 +129,7 @@ impl Space {
             self.commit(staged)?;
             return Ok(None);
         };
-        let lines = staged.lines(&self.owner);
+        let drafts = staged.drafts(&self.owner);
         let mut durable = false;
         // Under the backlog's lock, so that the disk sees the sets in the order of memory.
         let sequence = disk.backlog.add(|batch| {
@@ -148,13 +148,10 @@ impl Space {
             for key in swept {
                 batch.add_key(&self.owner, key, None);
             }
-            batch.add_events(lines);
+            batch.add_drafts(drafts);
             Ok(())
         })?;
-        Ok(durable.then(|| Saved {
-            sequence,
-            progress: disk.progress.clone(),
-        }))
+        Ok(durable.then(|| Saved::new(sequence, disk)))
     }
 
     /// Applies the set in memory.
@@ -281,6 +278,13 @@ pub struct Saved {
 }
 
 impl Saved {
+    pub(super) fn new(sequence: u64, disk: &Link) -> Self {
+        Self {
+            sequence,
+            progress: disk.progress.clone(),
+        }
+    }
+
     /// Waits for the disk.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod timers;
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
-use self::events::Event;
+use self::events::{About, Event};
 use super::{
     kept::{Change, Entry, Kept},
     limits::{BEHIND, IncrementError, KeyError, Limits},
@@ -32,6 +32,7 @@ pub struct Staged {
     /// Timers that there will be more (or, negative, fewer).
     more_timers: isize,
     events: Vec<Event>,
+    about: About,
 }
 
 /// How many keys and bytes there will be more (or, negative, fewer).
@@ -70,6 +71,7 @@ impl Staged {
             more: More::default(),
             more_timers: 0,
             events: Vec::new(),
+            about: About::default(),
         }
     }
 

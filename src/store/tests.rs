@@ -3,8 +3,11 @@ mod detached;
 mod disk;
 mod events;
 mod expiry;
+mod health;
 mod keys;
+mod ledger;
 mod model;
+mod sinks;
 mod timers;
 mod transactions;
 

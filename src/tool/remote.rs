@@ -1,8 +1,9 @@
-//! `plugin list` and `plugin reload`: a running server's plugins, through its admin face.
+//! A running server, asked through its admin face: `plugin list` and `plugin reload`, and what
+//! others need for their questions.
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url, header, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -192,14 +193,15 @@ pub(super) async fn reload(options: &ReloadOptions) -> Result<Report, RemoteErro
     }))
 }
 
-struct Server<'a> {
+/// A server that runs.
+pub(super) struct Server<'a> {
     url: Url,
     token: Option<&'a str>,
     client: Client,
 }
 
 impl<'a> Server<'a> {
-    fn new(options: &'a RemoteOptions) -> Result<Self, RemoteError> {
+    pub(super) fn new(options: &'a RemoteOptions) -> Result<Self, RemoteError> {
         let problem = |problem: String| RemoteError::Url {
             url: options.url.clone(),
             problem,
@@ -228,42 +230,78 @@ impl<'a> Server<'a> {
         Ok(Self { url, token, client })
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Value, RemoteError> {
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Value, RemoteError> {
+        self.document(self.request(method, path)?).await
+    }
+
+    /// A POST with a body.
+    pub(super) async fn tell(&self, path: &str, body: &Value) -> Result<Value, RemoteError> {
+        self.document(self.request(Method::POST, path)?.json(body))
+            .await
+    }
+
+    /// A GET that is answered in lines of JSON.
+    pub(super) async fn ask_lines(&self, path: &str) -> Result<String, RemoteError> {
+        let request = self.request(Method::GET, path)?;
+        let request = request.header(header::ACCEPT, "application/x-ndjson");
+        let (status, bytes) = self.send(request).await?;
+        if !status.is_success() {
+            return Err(self.refused(status, &bytes));
+        }
+        String::from_utf8(bytes).map_err(|_| self.stranger(status))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, RemoteError> {
         let url = self.url.join(path).map_err(|error| RemoteError::Url {
             url: self.url.to_string(),
             problem: error.to_string(),
         })?;
-        let mut request = self.client.request(method, url);
-        if let Some(token) = self.token {
-            request = request.bearer_auth(token);
+        let request = self.client.request(method, url);
+        Ok(match self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    }
+
+    async fn document(&self, request: RequestBuilder) -> Result<Value, RemoteError> {
+        let (status, bytes) = self.send(request).await?;
+        if !status.is_success() {
+            return Err(self.refused(status, &bytes));
         }
+        serde_json::from_slice(&bytes).map_err(|_| self.stranger(status))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), RemoteError> {
         let answer = request.send().await.map_err(|error| self.lost(&error))?;
         let status = answer.status();
-        let stranger = || RemoteError::Stranger {
-            url: self.url.clone(),
-            status,
-        };
         match status {
             StatusCode::UNAUTHORIZED => return Err(RemoteError::Unauthorized(self.url.clone())),
             StatusCode::FORBIDDEN => return Err(RemoteError::Forbidden),
             _ => {}
         }
         let bytes = answer.bytes().await.map_err(|error| self.lost(&error))?;
-        let body: Value = serde_json::from_slice(&bytes).map_err(|_| stranger())?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        match serde_json::from_value(body) {
-            Ok(problem) => Err(RemoteError::Refused(problem)),
-            Err(_) => Err(stranger()),
+        Ok((status, bytes.into()))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> RemoteError {
+        match serde_json::from_slice(body) {
+            Ok(problem) => RemoteError::Refused(problem),
+            Err(_) => self.stranger(status),
         }
     }
 
-    fn understood<T: for<'de> Deserialize<'de>>(&self, body: &Value) -> Result<T, RemoteError> {
-        T::deserialize(body).map_err(|_| RemoteError::Stranger {
+    fn stranger(&self, status: StatusCode) -> RemoteError {
+        RemoteError::Stranger {
             url: self.url.clone(),
-            status: StatusCode::OK,
-        })
+            status,
+        }
+    }
+
+    pub(super) fn understood<T: for<'de> Deserialize<'de>>(
+        &self,
+        body: &Value,
+    ) -> Result<T, RemoteError> {
+        T::deserialize(body).map_err(|_| self.stranger(StatusCode::OK))
     }
 
     fn lost(&self, error: &reqwest::Error) -> RemoteError {
@@ -302,13 +340,19 @@ fn table(plugins: &[Running]) -> String {
         "BREAKER",
         "HOOKS",
     ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(plugins.iter().map(Running::row));
+    columns(&head, plugins.iter().map(Running::row).collect())
+}
+
+/// Rows in columns of equal width, each as wide as what is in it.
+pub(super) fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let mut all = vec![head];
+    all.extend(rows);
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
+        let cells = all.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let widths: Vec<_> = (0..all.first().map_or(0, Vec::len)).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths);
         let cells: Vec<_> = cells
@@ -316,7 +360,7 @@ fn table(plugins: &[Running]) -> String {
             .collect();
         cells.join("  ").trim_end().to_owned() + "\n"
     };
-    rows.iter().map(line).collect()
+    all.iter().map(line).collect()
 }
 
 impl Running {

@@ -14,12 +14,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tool", &["cli", "plugin", "store", "config", "model"]),
     ("telemetry", &["config", "model"]),
     ("store", &["config", "telemetry", "model"]),
+    ("sinks", &["store", "config", "telemetry", "model"]),
     ("plugin", &["store", "config", "telemetry", "model"]),
     ("media", &["config", "telemetry", "model"]),
     ("room", &["plugin", "media", "config", "telemetry", "model"]),
     (
         "signal",
-        &["room", "plugin", "media", "config", "telemetry", "model"],
+        &[
+            "room",
+            "plugin",
+            "media",
+            "sinks",
+            "store",
+            "config",
+            "telemetry",
+            "model",
+        ],
     ),
     ("reload", &["plugin", "config", "model"]),
     (
@@ -30,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "room",
             "plugin",
             "media",
+            "sinks",
             "store",
             "config",
             "telemetry",
@@ -48,11 +59,11 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("notify::", "plugin"),
     ("std::env", "config"),
     ("std::process", "tool"),
-    ("reqwest::", "tool"),
+    ("reqwest::", "sinks"),
 ];
 
-/// The composition root may hold a handle that it passes on.
-const EXCEPT: &[(&str, &str)] = &[("socketioxide::", "server")];
+/// The composition root may hold a handle that it passes on; the tools ask running servers.
+const EXCEPT: &[(&str, &str)] = &[("socketioxide::", "server"), ("reqwest::", "tool")];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -14,6 +14,8 @@ mod guide;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod peer;
@@ -21,6 +23,8 @@ mod peer;
 mod plugins;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod sinks;
 #[cfg(test)]
 mod speakers;
 #[cfg(test)]

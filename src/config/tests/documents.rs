@@ -15,6 +15,7 @@ fn production(file: &str) -> Case<'_> {
         environment: &[
             ("VOICE_ROOM_AUTH__SECRET", SECRET),
             ("VOICE_ROOM_MEDIA__ANNOUNCED_ADDRESS", "192.0.2.1"),
+            ("BILLING_WEBHOOK_KEY", SECRET),
         ],
         ..Case::default()
     }
@@ -51,7 +52,9 @@ fn the_effective_configuration_read_again_is_the_same() {
          [[media.ice_servers]]\nurls = ['stun:a', 'stun:b']\n\
          [[media.ice_servers]]\nurls = ['stun:c']\nusername = 'u'\n\
          [[plugins]]\nname = 'seats'\nsettings = { nested = { 'a b' = [1, 2.5] }, text = \"x\\ny\" }\n\
-         [[plugins]]\nname = 'other'\nmemory_limit_mib = 3\non_failure.before_join = 'allow'");
+         [[plugins]]\nname = 'other'\nmemory_limit_mib = 3\non_failure.before_join = 'allow'\n\
+         [ledger]\nkeep_days = 1\n\
+         [[sinks]]\nname = 'f'\ntype = 'file'\nfile = 'f.jsonl'\ntopics = ['a.']");
     let first = case.resolve().unwrap();
 
     let printed = first.effective.to_string();

@@ -1,13 +1,15 @@
 //! Events that a call publishes.
 
-use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::Staged;
 use crate::{
-    model::UnixMs,
-    store::{Limits, PublishError, Space},
+    model::{ProducerId, UserId},
+    store::{
+        Limits, PublishError, Space,
+        ledger::{Draft, Said},
+    },
 };
 
 pub(super) struct Event {
@@ -17,35 +19,20 @@ pub(super) struct Event {
     payload: Value,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    at: UnixMs,
-    id: Uuid,
-    plugin: &'a str,
-    room: &'a str,
-    topic: &'a str,
-    payload: &'a Value,
-}
-
-impl Event {
-    fn line(&self, at: UnixMs, owner: &str) -> Box<[u8]> {
-        let line = Line {
-            at,
-            id: self.id,
-            plugin: owner,
-            room: &self.room,
-            topic: &self.topic,
-            payload: &self.payload,
-        };
-        // Strings, numbers and a JSON value always serialise.
-        serde_json::to_vec(&line)
-            .unwrap_or_default()
-            .into_boxed_slice()
-    }
+/// Whom and what the call is about.
+#[derive(Default)]
+pub(super) struct About {
+    user: Option<UserId>,
+    producer: Option<ProducerId>,
 }
 
 impl Staged {
-    /// Publishes an event: JSON text in, one line in the file, with the call's time.
+    /// Says whom and which stream the call is about: its events bear it.
+    pub fn about(&mut self, user: Option<UserId>, producer: Option<ProducerId>) {
+        self.about = About { user, producer };
+    }
+
+    /// Publishes an event: JSON text in, an entry of the ledger, with the call's time.
     ///
     /// # Errors
     ///
@@ -87,9 +74,20 @@ impl Staged {
             .map(|event| (&*event.topic, &event.payload))
     }
 
-    /// The events as they will be in the file.
-    pub(in crate::store) fn lines(&self, owner: &str) -> Vec<Box<[u8]>> {
-        let line = |event: &Event| event.line(self.now, owner);
-        self.events.iter().map(line).collect()
+    /// The events as the ledger will have them.
+    pub(in crate::store) fn drafts(&self, owner: &str) -> Vec<Draft> {
+        let draft = |event: &Event| {
+            Draft::new(&Said {
+                at: self.now,
+                id: event.id,
+                plugin: Some(owner),
+                room: &event.room,
+                user: self.about.user,
+                producer: self.about.producer,
+                topic: &event.topic,
+                payload: &event.payload,
+            })
+        };
+        self.events.iter().map(draft).collect()
     }
 }

@@ -1,7 +1,7 @@
 use redb::TableDefinition;
 
 use super::*;
-use crate::store::disk::{FORMAT, FORMAT_KEY, META};
+use crate::store::format::{FORMAT, FORMAT_KEY, META};
 
 #[tokio::test]
 async fn what_was_saved_is_there_after_a_restart() {
@@ -159,8 +159,8 @@ fn a_database_of_a_later_format_is_refused_and_left_alone() {
         matches!(
             error,
             StoreError::Format {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),

@@ -1,22 +1,15 @@
 //! What a test sees of a plugin from outside: its metrics, and what has become of facts.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::Value;
-use voice_room::plugin::PluginStatus;
+use voice_room::{plugin::PluginStatus, telemetry::Metrics};
 
 use super::rig::{LIMIT, Rig};
 
 /// Counts for all tests of this binary: a test that looks gives its plugin a name of its own.
-pub(super) fn count() -> &'static PrometheusHandle {
-    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    METRICS.get_or_init(|| {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let handle = recorder.handle();
-        metrics::set_global_recorder(recorder).expect("the only recorder");
-        handle
-    })
+pub(super) fn count() -> Metrics {
+    Metrics::install().expect("the only recorder")
 }
 
 /// How many calls of a plugin's hook have had this outcome.
