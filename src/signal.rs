@@ -15,6 +15,7 @@ mod line;
 mod openapi;
 mod request;
 mod rest;
+mod resume;
 mod session;
 mod websocket;
 mod wire;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use self::{auth::Authenticator, calls::Calls};
+use self::{auth::Authenticator, calls::Calls, resume::Resumes};
 use crate::{config::Config, room::Rooms};
 
 /// What every face needs.
@@ -39,6 +40,8 @@ pub struct Faces {
     pub ice_servers: serde_json::Value,
     /// Who is in which call over REST and `/ws/call`.
     calls: Calls,
+    /// Who may come back.
+    resumes: Arc<Resumes>,
     stopping: watch::Sender<bool>,
 }
 
@@ -67,6 +70,7 @@ impl Faces {
     ) -> Self {
         Self {
             calls: Calls::new(&config.sessions),
+            resumes: Resumes::new(&config.sessions),
             config,
             auth,
             rooms,
@@ -75,7 +79,8 @@ impl Faces {
         }
     }
 
-    /// Closes every WebSocket. Socket.IO has a close of its own.
+    /// Closes every WebSocket, and waits for nobody who may come back. The
+    /// connections of Socket.IO have a close of their own.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
