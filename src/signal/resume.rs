@@ -11,7 +11,7 @@
 mod tape;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     future,
     sync::{
         Arc,
@@ -44,6 +44,8 @@ use crate::{
 const CLAIM_LIMIT: Duration = Duration::from_secs(10);
 /// Who may wait for the same place.
 const WAITING_CLAIMS: usize = 4;
+/// Lost connections of one user that are waited for: a client has one, a user a few.
+const MAX_PARKED_OF_USER: usize = 8;
 const TOKEN_BYTES: usize = 32;
 
 /// What a token is known by: its hash, so that a lookup says nothing about it.
@@ -53,11 +55,13 @@ type Key = [u8; 32];
 pub(super) struct Resumes {
     grace: Duration,
     max_events: usize,
-    open: Mutex<HashMap<Key, Entry>>,
+    open: Mutex<HashMap<Key, Open>>,
+    /// How many connections are waited for, by user.
+    parked: Mutex<HashMap<UserId, usize>>,
 }
 
 /// How to ask for a place.
-struct Entry {
+struct Open {
     user: UserId,
     room: RoomId,
     claims: mpsc::Sender<Claim>,
@@ -82,6 +86,7 @@ pub(super) struct Held {
 /// The right to take a place over, as its owner holds it. Dropping it ends the right.
 pub(super) struct Ticket {
     resumes: Arc<Resumes>,
+    user: UserId,
     token: String,
     keys: Vec<Key>,
     claims: mpsc::Receiver<Claim>,
@@ -95,6 +100,7 @@ impl Resumes {
             grace: limits.resume_grace,
             max_events: limits.outbox_capacity,
             open: Mutex::default(),
+            parked: Mutex::default(),
         })
     }
 
@@ -117,7 +123,7 @@ impl Resumes {
         let token = BASE64_URL_SAFE_NO_PAD.encode(secret);
         let (claims, claimed) = mpsc::channel(WAITING_CLAIMS);
         let parked = Arc::new(AtomicBool::new(false));
-        let entry = |only_parked| Entry {
+        let entry = |only_parked| Open {
             user,
             room: room.clone(),
             claims: claims.clone(),
@@ -133,6 +139,7 @@ impl Resumes {
         drop(open);
         Some(Ticket {
             resumes: Arc::clone(self),
+            user,
             token,
             keys,
             claims: claimed,
@@ -250,11 +257,50 @@ pub(super) async fn claimed(ticket: &mut Option<Ticket>) -> Claim {
     }
 }
 
+/// One of a user's connections that are waited for.
+struct Parking {
+    resumes: Arc<Resumes>,
+    user: UserId,
+    _counted: Counted,
+}
+
+impl Parking {
+    /// `None` if there are too many of this user already.
+    fn take(resumes: &Arc<Resumes>, user: UserId) -> Option<Self> {
+        let mut parked = resumes.parked.lock();
+        let count = parked.entry(user).or_default();
+        if *count == MAX_PARKED_OF_USER {
+            return None;
+        }
+        *count += 1;
+        Some(Self {
+            resumes: Arc::clone(resumes),
+            user,
+            _counted: Counted::one(telemetry::PARKED_SESSIONS),
+        })
+    }
+}
+
+impl Drop for Parking {
+    fn drop(&mut self) {
+        let mut parked = self.resumes.parked.lock();
+        if let Entry::Occupied(mut count) = parked.entry(self.user) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 /// Keeps a place whose connection was lost until somebody takes it over. After the
 /// grace, or when the server stops, the participant leaves as one that has
 /// disconnected.
 pub(super) async fn park(mut held: Held, mut stopping: Stopping) {
-    let _counted = Counted::one(telemetry::PARKED_SESSIONS);
+    let Some(_parking) = Parking::take(&held.ticket.resumes, held.ticket.user) else {
+        debug!(user = %held.ticket.user, "too many lost connections of one user: not kept");
+        return;
+    };
     debug!(room = %held.membership.room(), "a connection was lost: its place is kept");
     held.ticket.parked.store(true, Ordering::Release);
     let grace = sleep(held.ticket.resumes.grace);

@@ -226,7 +226,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 ended = &mut end => {
-                    if ended == Ok(End::Lost) && let Some(held) = self.let_go().await {
+                    if matches!(ended, Ok(End::Lost | End::Removed)) && let Some(held) = self.let_go().await {
                         let stopping = self.session.faces().stopping();
                         tokio::spawn(resume::park(held, stopping));
                     }

@@ -253,7 +253,11 @@ impl Socket {
                         }
                         told
                     }
-                    None => return farewell(line, self.tape.end()).await,
+                    None => {
+                        // Where this does not arrive the client may come back to hear it.
+                        farewell(line, self.tape.end()).await;
+                        break;
+                    }
                 },
                 () = stopping.wait() => {
                     return line.close(Close::GoingAway, "the server is stopping").await;

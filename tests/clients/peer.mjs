@@ -13,6 +13,8 @@ import { performance } from 'node:perf_hooks';
 import { within } from './client.mjs';
 
 const LIMIT = 10_000;
+/** Time between two checks that the path is still wanted (RFC 7675): the server gives it up after 30 s without. */
+const CONSENT_MS = 5_000;
 /** Time between two packets of a voice. */
 const FRAME_MS = 20;
 
@@ -119,6 +121,7 @@ export class Peer {
   #socket;
   #remote;
   #onAnswer = () => {};
+  #consent;
   #dtls;
   #srtp;
   #certificate;
@@ -201,6 +204,8 @@ export class Peer {
   /** Reaches the server with these ICE parameters; DTLS goes on as it was. */
   async restartIce(iceParameters) {
     const reachable = new Promise((done) => { this.#onAnswer = done; });
+    clearInterval(this.#consent);
+    this.#consent = setInterval(() => this.#send(bindingRequest(iceParameters)), CONSENT_MS);
     this.#send(bindingRequest(iceParameters));
     await within(LIMIT, 'the answer to the ICE check', reachable);
   }
@@ -278,6 +283,7 @@ export class Peer {
   /** Ends everything at once. */
   async close() {
     for (const ssrc of this.#streams.keys()) this.stop(ssrc);
+    clearInterval(this.#consent);
     this.#dtls?.kill('SIGKILL');
     this.#socket?.close();
     await this.#certificate.remove();

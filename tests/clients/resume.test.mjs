@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { Client, ok, refused, within } from './client.mjs';
-import { consume, newSsrc, opus, produce } from './media.mjs';
+import { consume, newSsrc, openTransport, opus, produce } from './media.mjs';
 import { Peer } from './peer.mjs';
 import { RawSocket } from './raw.mjs';
 import { Relay } from './relay.mjs';
-import { newUser, start } from './server.mjs';
+import { newUser, seconds, sign, start } from './server.mjs';
 
 const LIMIT = 10_000;
 /** Both ends notice a dead connection within a second, and there is time to come back. */
@@ -210,11 +210,47 @@ describe('coming back before the loss is noticed', () => {
     assert.equal(left.reason, 'left');
   });
 
+  test('what the dead connection had asked for is done or not, and both sides know', async () => {
+    for (let round = 0; round < 8; round += 1) {
+      const room = `in-flight-${round}`;
+      const watcher = await server.enter(room);
+      const first = await server.connect();
+      await first.join(room, resumable);
+      const transportId = await openTransport(first, 'producer');
+      const second = await another(server, first.userId);
+      first.socket.emit('audio:produce', { roomId: room, transportId, kind: 'audio', rtpParameters: opus() });
+      const { producers } = await second.resume(first.resumption, 0);
+      await server.settle(room, watcher);
+      const seen = watcher.left().filter(([name]) => name === 'audio:newProducer');
+      assert.deepEqual(seen.map(([, { producerId }]) => producerId), producers);
+    }
+  });
+
+  test('of a kick that the dead connection was told, the client hears when it is back', async () => {
+    const room = 'kicked-unheard';
+    const boss = await server.enter(room, { roles: ['admin'] });
+    const { client, relay } = await behind(server, room);
+    await server.settle(room, boss, client);
+    const back = reconnected(client);
+    const logged = watched(server);
+    relay.cut();
+    client.socket.io.engine.close();
+    ok(await boss.request('moderation:kick', { userId: client.userId, reason: 'Enough' }));
+    await boss.next('room:userLeft', ({ userId }) => userId === client.userId);
+    await logged(KEPT);
+    relay.mend();
+    await back;
+    await client.resume();
+    assert.deepEqual(await client.next('auth:force_disconnect'), { reason: 'Enough' });
+  });
+
   test('of two who try at once one gets it, and the other connection is ended', async () => {
     const room = 'storm';
     const watcher = await server.enter(room);
     const first = await server.connect();
     const { resume } = await first.join(room, resumable);
+    const outcomes = async () => (await server.metrics()).get('voice_room_resumes_total{outcome="ok"}');
+    const before = await outcomes();
     const rivals = await Promise.all(Array.from({ length: 8 }, () => another(server, first.userId)));
     const answers = await Promise.all(rivals.map((one) => {
       one.lastSeq = first.lastSeq;
@@ -226,7 +262,7 @@ describe('coming back before the loss is noticed', () => {
     const winner = rivals[answers.findIndex((one) => one.success)];
     await server.settle(room, watcher, winner);
     unseen(first, watcher);
-    assert.equal((await server.metrics()).get('voice_room_resumes_total{outcome="ok"}'), 2);
+    assert.equal((await outcomes()) - before, 1);
   });
 
   test('a place that the connection has elsewhere is given up', async () => {
@@ -275,6 +311,37 @@ describe('who may not come back', () => {
     const owner = await another(server, client.userId);
     await owner.resume(client.resumption, client.lastSeq);
     assert.ok(!server.output.stderr.includes(token), 'the token is not logged');
+  });
+
+  test('a user whose token does not allow the room any more: the place stays', async () => {
+    const client = await server.connect();
+    await client.join('closed-to-them', resumable);
+    await lose(server, client);
+    const resume = { token: client.resumption.token, lastSeq: client.lastSeq };
+    const token = sign({ id: client.userId, rooms: ['elsewhere'], exp: seconds(3600) });
+    refused(await (await server.connect({ token })).send('room:resume', resume), 'Room not allowed');
+    await (await another(server, client.userId)).resume(client.resumption, client.lastSeq);
+  });
+
+  test('more lost connections of one user than a few', async () => {
+    const room = 'many';
+    const watcher = await server.enter(room);
+    const userId = newUser();
+    const left = () => watcher.left().filter(([name, user]) => name === 'room:userLeft' && user.userId === userId);
+    const clients = [];
+    for (let i = 0; i < 9; i += 1) {
+      const client = await server.connect({ userId });
+      await client.join(room, resumable);
+      clients.push(client);
+    }
+    const last = clients.pop();
+    for (const client of clients) await lose(server, client);
+    assert.deepEqual(left(), []);
+    const logged = watched(server);
+    last.vanish();
+    await logged(/too many lost connections of one user/);
+    const again = await another(server, userId);
+    refused(await again.send('room:resume', { token: last.resumption.token, lastSeq: 0 }), 'Resume expired');
   });
 
   test('who asks for events that are no longer kept, or never were: the place stays', async () => {

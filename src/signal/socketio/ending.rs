@@ -16,6 +16,9 @@ use super::{FULL_SOCKET_LIMIT, FULL_SOCKET_PAUSE};
 pub(super) enum End {
     /// Nobody wanted it: the client may come back.
     Lost,
+    /// The room has let go of the client and told it so. Where that did not arrive
+    /// the client may come back to hear it.
+    Removed,
     /// The client or the server wanted it.
     Meant,
 }

@@ -81,10 +81,8 @@ async fn say_farewell(socket: &SocketRef, why: Option<&Departure>) {
     match why {
         Some(Departure::Kicked(reason)) => {
             let payload = json!({ "reason": reason });
-            // Who is lost before hearing it may come back and hear it then.
-            if emit(socket, "auth:force_disconnect", &payload).await {
-                end(socket, End::Meant);
-            }
+            emit(socket, "auth:force_disconnect", &payload).await;
+            end(socket, End::Removed);
         }
         Some(Departure::TooSlow) => {
             warn!(socket = %socket.id, "client does not take its events: disconnected");
