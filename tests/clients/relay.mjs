@@ -13,6 +13,8 @@ export class Relay {
   #cut = false;
   /** What is made on mending: connections that came while nothing went through. */
   #held = [];
+  /** The clients' ends of connections that were cut. */
+  #dead = [];
   #ends = new Set();
   #doors = new Map();
 
@@ -40,13 +42,18 @@ export class Relay {
       end.unpipe();
       end.removeAllListeners('data').removeAllListeners('end');
       end.pause();
+      if (end.localPort === this.#server.address().port) this.#dead.push(end);
     }
     for (const door of this.#doors.values()) door.forget();
   }
 
-  /** The network is back: new connections go through, and UDP from new addresses. */
+  /**
+   * The network is back: new connections go through, and UDP from new addresses. It
+   * knows nothing of the connections from before, and says so to clients that still try.
+   */
   mend() {
     this.#cut = false;
+    for (const client of this.#dead.splice(0)) client.resetAndDestroy();
     for (const client of this.#held.splice(0)) this.#join(client);
   }
 
