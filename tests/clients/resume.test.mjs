@@ -150,18 +150,25 @@ describe('a network that breaks and comes back', () => {
     const room = 'flapping';
     const watcher = await server.enter(room);
     const { client, relay } = await behind(server, room);
+    const users = [];
     for (let round = 0; round < 3; round += 1) {
       const logged = watched(server);
       const back = reconnected(client);
       relay.cut();
       await logged(KEPT);
-      const user = await server.enter(room);
-      await user.leave();
+      for (let i = 0; i < 4; i += 1) {
+        const user = await server.enter(room);
+        await user.leave();
+        users.push(user.userId);
+      }
       relay.mend();
       await back;
-      // The first of these connections is lost before it has heard much.
+      // The next cut may come before all of what was missed has.
       await client.resume();
-      await client.next('room:userLeft', ({ userId }) => userId === user.userId);
+    }
+    for (const user of users) {
+      await client.next('room:userJoined', ({ userId }) => userId === user);
+      await client.next('room:userLeft', ({ userId }) => userId === user);
     }
     await server.settle(room, watcher, client);
     unseen(client, watcher);
