@@ -265,6 +265,9 @@ pub struct SessionsConfig {
     /// How long a member of a call who uses REST alone stays without a request
     /// and without ICE. Default 60 s.
     pub rest_idle: Duration,
+    /// How long a participant whose connection was lost stays, if its client asked
+    /// to be able to come back. Default 15 s; zero: none can.
+    pub resume_grace: Duration,
 }
 
 /// Limits and behaviour of rooms.

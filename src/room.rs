@@ -28,7 +28,7 @@ use registry::Registry;
 pub use registry::{Rooms, WeakRooms};
 pub use requests::{Consumed, Flow, Joined, Membership};
 use serde_json::Value;
-pub use state::{Direction, Released, Snapshot, SnapshotProducer};
+pub use state::{Belongings, Direction, Released, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;

@@ -17,6 +17,7 @@ mod openapi;
 mod outbox;
 mod request;
 mod rest;
+mod resume;
 mod session;
 mod websocket;
 mod wire;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use self::{auth::Authenticator, calls::Calls};
+use self::{auth::Authenticator, calls::Calls, resume::Resumes};
 use crate::{config::Config, room::Rooms};
 
 /// What every face needs.
@@ -41,6 +42,8 @@ pub struct Faces {
     pub ice_servers: serde_json::Value,
     /// Who is in which call over REST and `/ws/call`.
     calls: Calls,
+    /// Who may come back.
+    resumes: Arc<Resumes>,
     stopping: watch::Sender<bool>,
 }
 
@@ -69,6 +72,7 @@ impl Faces {
     ) -> Self {
         Self {
             calls: Calls::new(&config.sessions),
+            resumes: Resumes::new(&config.sessions),
             config,
             auth,
             rooms,
@@ -77,7 +81,8 @@ impl Faces {
         }
     }
 
-    /// Closes every WebSocket. Socket.IO has a close of its own.
+    /// Closes every WebSocket, and waits for nobody who may come back. The
+    /// connections of Socket.IO have a close of their own.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }

@@ -36,6 +36,13 @@ pub const REQUEST_SECONDS: &str = "voice_room_request_seconds";
 pub const REFUSED_FRAMES: &str = "voice_room_refused_frames_total";
 /// `oversize`: larger than a session's limit; `rate`: over its budget of events.
 pub const REFUSED_FRAME_REASONS: [&str; 2] = ["oversize", "rate"];
+/// Gauge: participants whose connection was lost and who may still come back.
+pub const PARKED_SESSIONS: &str = "voice_room_parked_sessions";
+/// Counter: attempts to come back, by `outcome`, one of [`RESUME_OUTCOMES`].
+pub const RESUMES: &str = "voice_room_resumes_total";
+/// `ok`; `expired`: the token is not, or no longer, good; `gap`: events that the
+/// client missed are no longer kept; `refused`: its token does not allow the room.
+pub const RESUME_OUTCOMES: [&str; 4] = ["ok", "expired", "gap", "refused"];
 /// Gauge: media routers; more than rooms where rooms have outgrown one.
 pub const ROUTERS: &str = "voice_room_routers";
 /// Gauge: media workers that run.
@@ -62,6 +69,16 @@ pub const SINK_FAILURES: &str = "voice_room_sink_failures_total";
 pub const SINK_DEAD_LETTERS: &str = "voice_room_sink_dead_letters";
 /// Histogram: seconds from a request to a receiver to its answer, by `sink`.
 pub const SINK_REQUEST_SECONDS: &str = "voice_room_sink_request_seconds";
+
+const GAUGES: [&str; 7] = [
+    ROOMS,
+    PARTICIPANTS,
+    PRODUCERS,
+    CONSUMERS,
+    PARKED_SESSIONS,
+    ROUTERS,
+    WORKERS,
+];
 
 /// Upper bounds of the buckets for answers to clients, in seconds.
 const REQUEST_BUCKETS: [f64; 14] = [
@@ -171,8 +188,13 @@ fn describe() {
     describe_gauge!(CONSUMERS, "Audio streams that participants receive");
     describe_gauge!(ROUTERS, "Media routers");
     describe_gauge!(WORKERS, "Media workers that run");
-    for name in [ROOMS, PARTICIPANTS, PRODUCERS, CONSUMERS, ROUTERS, WORKERS] {
+    describe_gauge!(PARKED_SESSIONS, "Lost connections that may come back");
+    for name in GAUGES {
         gauge!(name).set(0.0);
+    }
+    describe_counter!(RESUMES, "Attempts to come back, by outcome");
+    for outcome in RESUME_OUTCOMES {
+        counter!(RESUMES, "outcome" => outcome).absolute(0);
     }
     describe_counter!(WORKER_DEATHS, "Media workers that died");
     counter!(WORKER_DEATHS).absolute(0);
@@ -244,18 +266,13 @@ mod tests {
     fn metrics_are_described_and_shown_before_anything_happens() {
         let text = Metrics::install().unwrap().render();
 
-        for name in [
-            ROOMS,
-            PARTICIPANTS,
-            PRODUCERS,
-            CONSUMERS,
-            ROUTERS,
-            WORKERS,
+        let shown = [
             WORKER_DEATHS,
             STORE_DURABLE,
             LEDGER_ENTRIES,
             LEDGER_LAST_SEQ,
-        ] {
+        ];
+        for name in GAUGES.into_iter().chain(shown) {
             assert!(value(&text, name).is_some(), "{name} in\n{text}");
             assert!(
                 text.contains(&format!("# HELP {name} ")),
@@ -265,11 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn refused_frames_are_shown_by_reason_before_anything_happens() {
+    fn counters_by_label_are_shown_before_anything_happens() {
         let text = Metrics::install().unwrap().render();
 
-        for reason in REFUSED_FRAME_REASONS {
-            let name = format!("{REFUSED_FRAMES}{{reason=\"{reason}\"}}");
+        let refused =
+            REFUSED_FRAME_REASONS.map(|one| format!("{REFUSED_FRAMES}{{reason=\"{one}\"}}"));
+        let resumes = RESUME_OUTCOMES.map(|one| format!("{RESUMES}{{outcome=\"{one}\"}}"));
+        for name in refused.into_iter().chain(resumes) {
             assert!(value(&text, &name).is_some(), "{name} in\n{text}");
         }
     }

@@ -296,6 +296,11 @@ fn sessions(root: &mut Section<'_>) -> SessionsConfig {
             &kind::millis(100..=86_400_000),
             Duration::from_secs(60),
         ),
+        resume_grace: root.value(
+            "sessions.resume_grace_ms",
+            &kind::millis(0..=600_000),
+            Duration::from_secs(15),
+        ),
     }
 }
 

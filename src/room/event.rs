@@ -249,7 +249,8 @@ impl Outbox {
     }
 
     /// Queues an event; `false` if the queue is full.
-    pub(super) fn push(&self, event: &Arc<Event>) -> bool {
+    #[must_use]
+    pub fn push(&self, event: &Arc<Event>) -> bool {
         !matches!(
             self.queue.try_send(Arc::clone(event)),
             Err(mpsc::error::TrySendError::Full(_))
@@ -257,7 +258,7 @@ impl Outbox {
     }
 
     /// Ends the queue: nothing more comes after what it holds.
-    pub(super) fn finish(self, departure: Departure) {
+    pub fn finish(self, departure: Departure) {
         self.end.set(departure).ok();
     }
 }
@@ -266,6 +267,11 @@ impl Inbox {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         self.queue.recv().await
+    }
+
+    /// The next event if it waits already.
+    pub fn waiting(&mut self) -> Option<Arc<Event>> {
+        self.queue.try_recv().ok()
     }
 
     /// Why the participant was removed; `None` if the room itself ended.

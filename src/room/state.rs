@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-pub use belongings::Released;
+pub use belongings::{Belongings, Released};
 use serde_json::{Map, Value};
 
 use super::{

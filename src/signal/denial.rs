@@ -1,6 +1,8 @@
 //! Every way in which a client is told no.
 
-use super::{fields::Invalid, gate::Turned};
+use serde_json::json;
+
+use super::{fields::Invalid, gate::Turned, resume::Reach};
 use crate::{
     model::Refusal,
     room::{Failure, Reason},
@@ -21,6 +23,12 @@ pub(super) enum Denial {
     /// Too many calls at once for one user.
     #[error("in too many calls")]
     TooManyCalls,
+    /// Nobody can come back with this token any more.
+    #[error("there is nothing to come back to with this token")]
+    ResumeExpired,
+    /// The client has missed more than is kept; these numbers would do.
+    #[error("the events after this number are not there any more")]
+    ResumeGap(Reach),
     /// The room or a plugin says no, or the server failed.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -55,6 +63,12 @@ impl From<Denial> for Refusal {
             Denial::OverBudget => Self::new("RATE_LIMITED"),
             Denial::UnknownEvent => Self::new("Unknown event"),
             Denial::TooManyCalls => Self::new("Too many calls"),
+            Denial::ResumeExpired => Self::new("Resume expired"),
+            Denial::ResumeGap(Reach { lowest, highest }) => {
+                let mut refusal = Self::new("Resume gap");
+                refusal.details = Some(json!({ "lowest": lowest, "highest": highest }));
+                refusal
+            }
             Denial::Failed(Failure::Room(reason)) => reason.into(),
             Denial::Failed(Failure::Refused(refusal)) => refusal,
             Denial::Failed(Failure::Media(_)) => Self::new("INTERNAL_ERROR"),

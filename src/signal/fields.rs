@@ -145,6 +145,27 @@ impl Fields {
         id
     }
 
+    /// An optional boolean: absent is false.
+    pub fn optional_flag(&mut self, field: &str) -> bool {
+        match self.take(field) {
+            None => false,
+            Some(Value::Bool(flag)) => flag,
+            Some(other) => {
+                self.problem(field, format!("must be a boolean, is {}", kind(&other)));
+                false
+            }
+        }
+    }
+
+    /// A required whole number from 0.
+    pub fn count(&mut self, field: &str) -> Option<u64> {
+        let count = self.required(field)?.as_u64();
+        if count.is_none() {
+            self.problem(field, "must be a whole number from 0");
+        }
+        count
+    }
+
     /// The object that is left.
     #[must_use]
     pub fn into_object(self) -> Map<String, Value> {
@@ -201,6 +222,26 @@ mod tests {
         let mut fields = Fields::of(json!({ "id": "nonsense" })).unwrap();
         assert_eq!(fields.id::<crate::model::ProducerId>("id"), Some(None));
         assert!(fields.is_valid());
+    }
+
+    #[test]
+    fn flags_may_be_absent_and_counts_may_not() {
+        let payload = json!({ "yes": true, "odd": 1, "three": 3, "half": 0.5, "less": -1 });
+        let mut fields = Fields::of(payload).unwrap();
+        assert!(fields.optional_flag("yes") && !fields.optional_flag("absent"));
+        assert_eq!(fields.count("three"), Some(3));
+        assert!(fields.is_valid());
+        assert!(!fields.optional_flag("odd"));
+        for field in ["half", "less", "absent"] {
+            assert_eq!(fields.count(field), None);
+        }
+        let named: Vec<String> = fields
+            .invalid()
+            .0
+            .into_iter()
+            .map(|one| one.field)
+            .collect();
+        assert_eq!(named, ["odd", "half", "less", "absent"]);
     }
 
     #[test]

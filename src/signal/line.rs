@@ -34,6 +34,8 @@ pub(super) enum Close {
     Forbidden,
     /// The client does not take its events.
     TooSlow,
+    /// There is nothing to come back to.
+    Gone,
     /// The user has too many sockets.
     TooMany,
 }
@@ -47,6 +49,7 @@ impl Close {
             Self::Unauthenticated => 4401,
             Self::Forbidden => 4403,
             Self::TooSlow => 4408,
+            Self::Gone => 4410,
             Self::TooMany => 4429,
         }
     }
@@ -62,6 +65,8 @@ pub(super) enum Frame {
     OverBudget,
     /// Refused unread; the connection has to end.
     Oversize(Invalid),
+    /// The client closes the connection in order.
+    Goodbye,
 }
 
 /// One open WebSocket.
@@ -94,7 +99,7 @@ impl Line {
         }
     }
 
-    /// The next frame; `None` when the connection is over. What was read is not
+    /// The next frame; `None` when the connection is lost. What was read is not
     /// lost if this is cancelled.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
@@ -103,7 +108,7 @@ impl Line {
                 message = self.socket.recv() => {
                     let message = message?.ok()?;
                     self.heard_at = Instant::now();
-                    if let Some(frame) = self.admit(message)? {
+                    if let Some(frame) = self.admit(message) {
                         return Some(frame);
                     }
                 }
@@ -121,22 +126,22 @@ impl Line {
         }
     }
 
-    /// A message as the face sees it; `None` at the end, `Some(None)` for what the
-    /// protocol below answers itself.
-    fn admit(&self, message: Message) -> Option<Option<Frame>> {
+    /// A message as the face sees it; `None` for what the protocol below answers
+    /// itself.
+    fn admit(&self, message: Message) -> Option<Frame> {
         let (size, frame) = match message {
             Message::Text(text) => (text.len(), Some(Frame::Text(text))),
             Message::Binary(bytes) => (bytes.len(), Some(Frame::Binary)),
             // Answered by the library, but not for nothing.
             Message::Ping(bytes) => (bytes.len(), None),
-            Message::Pong(_) => return Some(None),
-            Message::Close(_) => return None,
+            Message::Pong(_) => return None,
+            Message::Close(_) => return Some(Frame::Goodbye),
         };
-        Some(match self.gate.admit(size) {
+        match self.gate.admit(size) {
             Ok(()) => frame,
             Err(Turned::OverBudget) => frame.map(|_| Frame::OverBudget),
             Err(Turned::Oversize(invalid)) => Some(Frame::Oversize(invalid)),
-        })
+        }
     }
 
     /// Sends JSON; `false` when the connection is over.

@@ -59,14 +59,29 @@ pub(super) enum ProducerChange {
 /// A Socket.IO client's event.
 #[derive(Debug)]
 pub(super) enum ClientEvent {
-    Join,
-    Leave,
-    InRoom(Request),
+    Join {
+        room: RoomId,
+        /// Whether the client wants to be able to come back.
+        resumable: bool,
+    },
+    Resume(Resume),
+    Leave(RoomId),
+    InRoom(RoomId, Request),
+}
+
+/// A client comes back.
+#[derive(Debug)]
+pub(super) struct Resume {
+    /// As the join or the last resume answered it.
+    pub(super) token: String,
+    /// The number of the last event that the client has seen; 0: none.
+    pub(super) last_seq: u64,
 }
 
 /// Events that the core answers itself.
-pub(super) const EVENTS: [&str; 13] = [
+pub(super) const EVENTS: [&str; 14] = [
     "room:join",
+    "room:resume",
     "room:leave",
     "transport:create",
     "transport:connect",
@@ -82,36 +97,48 @@ pub(super) const EVENTS: [&str; 13] = [
 ];
 
 impl ClientEvent {
-    /// Reads an event's payload; every request names its room.
-    pub(super) fn parse(event: &str, payload: Value) -> Result<(RoomId, Self), Invalid> {
+    /// Reads an event's payload; every request names its room, or a token that does.
+    pub(super) fn parse(event: &str, payload: Value) -> Result<Self, Invalid> {
         if !EVENTS.contains(&event) {
             return Self::command(event, payload);
         }
         let mut fields = Fields::of(payload)?;
-        let room = fields.room("roomId");
-        let request = Self::read(event, &mut fields);
-        match (room, request) {
-            (Some(room), Some(request)) if fields.is_valid() => Ok((room, request)),
+        let read = match event {
+            "room:resume" => resume(&mut fields).map(Self::Resume),
+            _ => {
+                let room = fields.room("roomId");
+                Self::read(event, &mut fields, room)
+            }
+        };
+        match read {
+            Some(read) if fields.is_valid() => Ok(read),
             _ => Err(fields.invalid()),
         }
     }
 
-    fn command(event: &str, payload: Value) -> Result<(RoomId, Self), Invalid> {
+    fn command(event: &str, payload: Value) -> Result<Self, Invalid> {
         // The plugin gets the payload whole; the core only needs to know the room.
         let mut fields = Fields::of(payload.clone())?;
         match fields.room("roomId") {
             Some(room) => {
                 let request = Request::Command(event.to_owned(), payload);
-                Ok((room, Self::InRoom(request)))
+                Ok(Self::InRoom(room, request))
             }
             None => Err(fields.invalid()),
         }
     }
 
-    fn read(event: &str, fields: &mut Fields) -> Option<Self> {
+    /// Reads everything but the room, so that all that is wrong is named.
+    fn read(event: &str, fields: &mut Fields, room: Option<RoomId>) -> Option<Self> {
         let request = match event {
-            "room:join" => return Some(Self::Join),
-            "room:leave" => return Some(Self::Leave),
+            "room:join" => {
+                let resumable = fields.optional_flag("resumable");
+                return Some(Self::Join {
+                    room: room?,
+                    resumable,
+                });
+            }
+            "room:leave" => return Some(Self::Leave(room?)),
             "transport:create" => Request::CreateTransport(direction(fields)?),
             "transport:connect" => {
                 let id = fields.id("transportId");
@@ -140,8 +167,17 @@ impl ClientEvent {
             "producer:close" => producer(fields, ProducerChange::Close)?,
             _ => return None,
         };
-        Some(Self::InRoom(request))
+        Some(Self::InRoom(room?, request))
     }
+}
+
+fn resume(fields: &mut Fields) -> Option<Resume> {
+    let token = fields.text("token");
+    let last_seq = fields.count("lastSeq");
+    Some(Resume {
+        token: token?,
+        last_seq: last_seq?,
+    })
 }
 
 fn consumer(fields: &mut Fields, change: ConsumerChange) -> Option<Request> {

@@ -10,13 +10,14 @@ use super::{
     auth::Identity,
     denial::Denial,
     request::{ConsumerChange, ProducerChange, Request},
+    resume::{Held, Tape, Ticket},
 };
 use crate::{
     media::lenient,
     model::{ConnectedWhen, ProducerId, RoomId, User},
     room::{
-        Consumed, Direction, Failure, Flow, Inbox, Joined, Membership, PluginNotes, Reason,
-        Released, Snapshot, SnapshotProducer,
+        Belongings, Consumed, Direction, Failure, Flow, Inbox, Joined, Membership, PluginNotes,
+        Reason, Released, Snapshot, SnapshotProducer,
     },
     telemetry,
 };
@@ -36,6 +37,18 @@ pub(super) struct Welcome {
     pub(super) rtp_capabilities: Value,
     pub(super) snapshot: Snapshot,
     pub(super) plugins: PluginNotes,
+}
+
+/// What a client finds who comes back.
+pub(super) struct Resumed {
+    pub(super) room: RoomId,
+    pub(super) belongings: Belongings,
+    /// What it is told from now on.
+    pub(super) tape: Tape,
+    /// How many events of that it has missed.
+    pub(super) missed: u64,
+    /// For the next time.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// The answer to a request that succeeded.
@@ -101,6 +114,57 @@ impl Session {
             snapshot,
             plugins,
         })
+    }
+
+    /// For a client that is to be able to come back to the place it has now.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        let place = self.membership.as_ref()?;
+        self.faces.resumes.issue(self.user.id, place.room(), None)
+    }
+
+    /// Takes over the place of a connection that was lost; the place in another
+    /// room is given up.
+    pub(super) async fn resume(&mut self, token: &str, last_seq: u64) -> Result<Resumed, Denial> {
+        let resumes = &self.faces.resumes;
+        let claimed = resumes.claim(&self.identity, token, last_seq).await;
+        let outcome = match &claimed {
+            Ok(_) => "ok",
+            Err(Denial::ResumeExpired) => "expired",
+            Err(Denial::ResumeGap(_)) => "gap",
+            Err(_) => "refused",
+        };
+        metrics::counter!(telemetry::RESUMES, "outcome" => outcome).increment(1);
+        let Held {
+            ticket,
+            membership,
+            mut tape,
+        } = claimed?;
+        // Before the next one is made, which takes its token over.
+        drop(ticket);
+        let room = membership.room().clone();
+        let ticket = resumes.issue(self.user.id, &room, Some(token));
+        let missed = tape.rewind(last_seq);
+        let belongings = membership.belongings();
+        if let Some(before) = self.membership.replace(membership) {
+            before.leave();
+        }
+        Ok(Resumed {
+            room,
+            belongings,
+            tape,
+            missed,
+            ticket,
+        })
+    }
+
+    /// Takes the place away, for another connection.
+    pub(super) fn take_place(&mut self) -> Option<Membership> {
+        self.membership.take()
+    }
+
+    /// Gives the place back that was taken away.
+    pub(super) fn put_back(&mut self, place: Membership) {
+        self.membership = Some(place);
     }
 
     /// Leaves the room, if it is the session's.

@@ -3,6 +3,8 @@
 //! in a room, one task that passes the room's events on.
 
 mod dialect;
+mod ending;
+mod passing;
 
 use std::{
     sync::Arc,
@@ -12,31 +14,30 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use socketioxide::{
-    SendError, SocketError, SocketIo,
+    SocketIo,
     extract::{AckSender, Event as EventName, SocketRef, TryData},
     handler::{ConnectHandler, FromMessageParts, Value as RawValue},
     layer::SocketIoLayer,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
-use tracing::{debug, warn};
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
-use self::dialect::Dialect;
+use self::{
+    dialect::Dialect,
+    ending::{End, end},
+    passing::Passing,
+};
 use super::{
     SharedFaces,
     auth::{self, AuthError, Identity},
     denial::Denial,
     gate::{self, Gate, Turned},
-    request::{self, ClientEvent},
+    request::{self, ClientEvent, Resume},
+    resume::{self, Claim, Held, Tape, Ticket},
     session::Session,
     wire,
 };
-use crate::{
-    model::{RoomId, UnixMs},
-    room::{Departure, Inbox},
-};
+use crate::model::{RoomId, UnixMs};
 
 /// Requests of one connection that may wait; more are over its budget.
 const WAITING_REQUESTS: usize = 256;
@@ -142,7 +143,7 @@ impl<A: socketioxide::adapter::Adapter> FromMessageParts<A> for FrameSize {
 struct Prepared(Arc<Mutex<Option<Start>>>);
 
 /// A session, its requests, and the end of its connection.
-type Start = (Connection, mpsc::Receiver<Incoming>, oneshot::Receiver<()>);
+type Start = (Connection, mpsc::Receiver<Incoming>, oneshot::Receiver<End>);
 
 fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity, dialect: Dialect) {
     let gate = Arc::new(Gate::new(&faces.config.sessions));
@@ -166,14 +167,12 @@ fn prepare(faces: &SharedFaces, socket: &SocketRef, identity: Identity, dialect:
         std::future::ready(())
     };
     socket.on_fallback(receive);
-    let (ended, end) = oneshot::channel::<()>();
-    let ended = Ended(Arc::new(Mutex::new(Some(ended))));
-    socket.extensions.insert(ended.clone());
-    socket.on_disconnect(async move || drop(ended.0.lock().take()));
+    let end = ending::watch(socket);
     let connection = Connection {
         session: Session::new(faces, identity),
         dialect,
         passing: None,
+        ticket: None,
     };
     let start = (connection, waiting, end);
     let prepared = Prepared(Arc::new(Mutex::new(Some(start))));
@@ -194,7 +193,7 @@ fn turn_away(socket: &SocketRef, incoming: Incoming, turned: Turned, dialect: Di
     acknowledge(socket, incoming.ack, &answer);
     if ends {
         debug!(socket = %socket.id, "oversize frame: disconnected");
-        end(socket);
+        end(socket, End::Meant);
     }
 }
 
@@ -202,34 +201,8 @@ fn turn_away(socket: &SocketRef, incoming: Incoming, turned: Turned, dialect: Di
 fn acknowledge(socket: &SocketRef, ack: AckSender, answer: &Value) {
     if let Err(error) = ack.send(answer) {
         debug!(socket = %socket.id, %error, "answer not delivered: disconnected");
-        end(socket);
+        end(socket, End::Lost);
     }
-}
-
-/// Ends the session of a socket when taken: its task then leaves the room.
-#[derive(Clone)]
-struct Ended(Arc<Mutex<Option<oneshot::Sender<()>>>>);
-
-/// Marks a socket whose end is under way.
-#[derive(Clone)]
-struct Ending;
-
-/// Ends the connection. A full socket gets a moment to make room for the
-/// farewell; then its session ends without one, and the rest is left to TCP.
-fn end(socket: &SocketRef) {
-    if socket.extensions.insert(Ending).is_some() {
-        return;
-    }
-    let socket = socket.clone();
-    tokio::spawn(async move {
-        let give_up = Instant::now() + FULL_SOCKET_LIMIT;
-        while socket.clone().disconnect().is_err() && Instant::now() < give_up {
-            tokio::time::sleep(FULL_SOCKET_PAUSE).await;
-        }
-        if let Some(ended) = socket.extensions.remove::<Ended>() {
-            drop(ended.0.lock().take());
-        }
-    });
 }
 
 /// One connection.
@@ -237,7 +210,9 @@ struct Connection {
     session: Session,
     dialect: Dialect,
     /// Passes the room's events on.
-    passing: Option<JoinHandle<()>>,
+    passing: Option<Passing>,
+    /// Lets another connection take the place over.
+    ticket: Option<Ticket>,
 }
 
 impl Connection {
@@ -245,16 +220,64 @@ impl Connection {
         mut self,
         socket: SocketRef,
         mut waiting: mpsc::Receiver<Incoming>,
-        mut end: oneshot::Receiver<()>,
+        mut end: oneshot::Receiver<End>,
     ) {
         loop {
             tokio::select! {
                 biased;
-                _ = &mut end => return,
+                ended = &mut end => {
+                    if matches!(ended, Ok(End::Lost | End::Removed)) && let Some(held) = self.let_go().await {
+                        let stopping = self.session.faces().stopping();
+                        tokio::spawn(resume::park(held, stopping));
+                    }
+                    return;
+                }
+                claim = resume::claimed(&mut self.ticket) => {
+                    if self.hand_over(&socket, claim).await {
+                        return;
+                    }
+                }
                 incoming = waiting.recv() => match incoming {
                     Some(incoming) => self.answer(&socket, incoming).await,
                     None => return,
                 },
+            }
+        }
+    }
+
+    /// Takes the place away from this connection, if it can be taken over.
+    async fn let_go(&mut self) -> Option<Held> {
+        let ticket = self.ticket.take()?;
+        let tape = self.passing.take()?.stop().await?;
+        let membership = self.session.take_place()?;
+        Some(Held {
+            ticket,
+            membership,
+            tape,
+        })
+    }
+
+    /// Another connection of the same client wants the place, so this one is dead
+    /// or not wanted any more. `false`: the claim was not good, and nothing changes.
+    async fn hand_over(&mut self, socket: &SocketRef, claim: Claim) -> bool {
+        let Some(held) = self.let_go().await else {
+            return false;
+        };
+        match held.give(claim) {
+            Some(Held {
+                ticket,
+                membership,
+                tape,
+            }) => {
+                self.ticket = Some(ticket);
+                self.session.put_back(membership);
+                self.passing = Some(Passing::start(socket, tape));
+                false
+            }
+            None => {
+                debug!(socket = %socket.id, "another connection took its place: disconnected");
+                end(socket, End::Meant);
+                true
             }
         }
     }
@@ -271,104 +294,82 @@ impl Connection {
             .iter()
             .find(|one| **one == event)
             .map_or("plugin", |one| *one);
-        let mut inbox = None;
+        let mut tape = None;
         let result = match ClientEvent::parse(&event, payload.unwrap_or_default()) {
-            Ok((room, asked)) => self.serve(&room, asked, &mut inbox).await,
+            Ok(asked) => self.serve(asked, &mut tape).await,
             Err(invalid) => Err(invalid.into()),
         };
         self.session.record(label, started, &result);
         acknowledge(socket, ack, &self.dialect.answer(&event, result));
         // A newcomer hears of the room after the answer that describes it.
-        if let Some(inbox) = inbox {
-            self.passing = Some(tokio::spawn(pass_on(socket.clone(), inbox)));
+        if let Some(tape) = tape {
+            self.passing = Some(Passing::start(socket, tape));
         }
     }
 
+    /// Does what a client asks for. `tape`: what it is told from now on, if that
+    /// has changed.
     async fn serve(
         &mut self,
-        room: &RoomId,
         asked: ClientEvent,
-        inbox: &mut Option<Inbox>,
+        tape: &mut Option<Tape>,
     ) -> Result<Option<Value>, Denial> {
         match asked {
-            ClientEvent::Join => {
-                let welcome = self.session.join(room).await?;
-                let ice_servers = &self.session.faces().ice_servers;
-                let (data, events) = wire::welcome(welcome, ice_servers);
-                self.hear_out().await;
-                *inbox = Some(events);
+            ClientEvent::Join { room, resumable } => {
+                let (data, entered) = self.join(&room, resumable).await?;
+                *tape = Some(entered);
                 Ok(Some(data))
             }
-            ClientEvent::Leave => {
-                self.session.leave(room)?;
+            ClientEvent::Resume(resume) => {
+                let (data, entered) = self.resume(&resume).await?;
+                *tape = Some(entered);
+                Ok(Some(data))
+            }
+            ClientEvent::Leave(room) => {
+                self.session.leave(&room)?;
+                self.ticket = None;
                 self.hear_out().await;
                 Ok(None)
             }
-            ClientEvent::InRoom(request) => {
-                let reply = self.session.serve(room, request).await?;
+            ClientEvent::InRoom(room, request) => {
+                let reply = self.session.serve(&room, request).await?;
                 Ok(wire::data(reply, &self.session.faces().ice_servers))
             }
         }
     }
 
+    async fn join(&mut self, room: &RoomId, resumable: bool) -> Result<(Value, Tape), Denial> {
+        let welcome = self.session.join(room).await?;
+        self.ticket = resumable.then(|| self.session.ticket()).flatten();
+        let ice_servers = &self.session.faces().ice_servers;
+        let (mut data, inbox) = wire::welcome(welcome, ice_servers);
+        wire::with_resume(&mut data, self.ticket.as_ref());
+        self.hear_out().await;
+        let tape = match &self.ticket {
+            Some(ticket) => Tape::numbered(inbox, ticket.max_events(), wire::tells),
+            None => Tape::plain(inbox),
+        };
+        Ok((data, tape))
+    }
+
+    async fn resume(&mut self, resume: &Resume) -> Result<(Value, Tape), Denial> {
+        let Resume { token, last_seq } = resume;
+        // To wait for oneself would take forever.
+        if self.ticket.as_ref().is_some_and(|mine| mine.is(token)) {
+            return Err(Denial::ResumeExpired);
+        }
+        let resumed = self.session.resume(token, *last_seq).await?;
+        let data = wire::resumed(self.session.user().id, &resumed);
+        self.ticket = resumed.ticket;
+        self.hear_out().await;
+        Ok((data, resumed.tape))
+    }
+
     /// Lets the last events of a room that was left go out before the answer:
     /// they do not name their room, so they must not be taken for the next one's.
     async fn hear_out(&mut self) {
-        if let Some(mut passing) = self.passing.take()
-            && tokio::time::timeout(HEAR_OUT_LIMIT, &mut passing)
-                .await
-                .is_err()
-        {
-            passing.abort();
-        }
-    }
-}
-
-/// Passes a room's events on until the room or the connection ends.
-async fn pass_on(socket: SocketRef, mut inbox: Inbox) {
-    while let Some(event) = inbox.next().await {
-        let Some((name, payload)) = wire::event(&event) else {
-            continue;
-        };
-        if !emit(&socket, &name, &payload).await {
-            return;
-        }
-    }
-    match inbox.end() {
-        Some(Departure::Kicked(reason)) => {
-            emit(
-                &socket,
-                "auth:force_disconnect",
-                &json!({ "reason": reason }),
-            )
-            .await;
-            end(&socket);
-        }
-        Some(Departure::TooSlow) => {
-            warn!(socket = %socket.id, "client does not take its events: disconnected");
-            end(&socket);
-        }
-        Some(Departure::Left | Departure::Disconnected) | None => {}
-    }
-}
-
-/// Emits an event, waiting a bounded time for room in the socket. `false` if
-/// the connection has ended.
-async fn emit(socket: &SocketRef, name: &str, payload: &Value) -> bool {
-    let give_up = Instant::now() + FULL_SOCKET_LIMIT;
-    loop {
-        match socket.emit(name, payload) {
-            Ok(()) => return true,
-            Err(SendError::Socket(SocketError::InternalChannelFull))
-                if Instant::now() < give_up =>
-            {
-                tokio::time::sleep(FULL_SOCKET_PAUSE).await;
-            }
-            Err(error) => {
-                debug!(socket = %socket.id, %error, "event not delivered: disconnected");
-                end(socket);
-                return false;
-            }
+        if let Some(passing) = self.passing.take() {
+            passing.hear_out().await;
         }
     }
 }

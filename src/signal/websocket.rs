@@ -22,11 +22,12 @@ use super::{
     fields::{Fields, Invalid},
     line::{self, Close, Line},
     request::{self, ConsumerChange, Request},
-    session::{Reply, Session},
+    resume::{self, Claim, Held, Tape, Ticket},
+    session::{Reply, Resumed, Session},
 };
 use crate::{
-    model::{ProducerId, RoomId, Source, TransportId, UnixMs},
-    room::{Departure, Direction, Event, Failure, Inbox, Reason},
+    model::{ProducerId, RoomId, Source, TransportId, UnixMs, UserId},
+    room::{Departure, Direction, Event, Failure, Reason},
 };
 
 /// The room of clients that name none.
@@ -37,6 +38,35 @@ const DEFAULT_ROOM: &str = "lobby";
 pub(super) struct Parameters {
     token: Option<String>,
     room: Option<String>,
+    /// `1` for a client that wants to be able to come back.
+    #[serde(default)]
+    resumable: String,
+    /// The token of a client that comes back, to the room that it was in.
+    resume: Option<String>,
+    /// And the number of the last event that it has seen.
+    #[serde(default, rename = "lastSeq")]
+    last_seq: u64,
+}
+
+/// How a client comes in.
+enum Way {
+    Join(Option<RoomId>, bool),
+    Resume { token: String, last_seq: u64 },
+}
+
+impl Parameters {
+    fn way(self) -> Way {
+        match self.resume {
+            Some(token) => Way::Resume {
+                token,
+                last_seq: self.last_seq,
+            },
+            None => Way::Join(
+                RoomId::new(self.room.as_deref().unwrap_or(DEFAULT_ROOM)),
+                self.resumable == "1",
+            ),
+        }
+    }
 }
 
 /// Opens a socket. Whoever has no good token is told so by its close.
@@ -55,12 +85,12 @@ pub(super) async fn open(
         .as_deref()
         .or_else(|| header("authorization").and_then(auth::bearer));
     let identity = identify(&faces, token.unwrap_or_default());
-    let room = RoomId::new(parameters.room.as_deref().unwrap_or(DEFAULT_ROOM));
+    let way = parameters.way();
     let limits = &faces.config.sessions;
     line::bounded(upgrade, limits).on_upgrade(async move |socket| {
         let line = Line::new(socket, &faces.config.sessions);
         match identity {
-            Ok(identity) => enter(faces, line, identity, room).await,
+            Ok(identity) => enter(faces, line, identity, way).await,
             Err(refused) => {
                 line.close(Close::Unauthenticated, &refused.to_string())
                     .await
@@ -81,32 +111,51 @@ fn identify(faces: &SharedFaces, token: &str) -> Result<Identity, AuthError> {
     }
 }
 
-async fn enter(faces: SharedFaces, mut line: Line, identity: Identity, room: Option<RoomId>) {
-    let Some(room) = room else {
-        let problem = format!("room has 1 to {} characters", RoomId::MAX_CHARS);
-        return line.close(Close::Forbidden, &problem).await;
-    };
-    let mut session = Session::new(&faces, identity);
+async fn enter(faces: SharedFaces, mut line: Line, identity: Identity, way: Way) {
     let started = Instant::now();
-    let joined = session.join(&room).await.map_err(Denial::from);
-    session.record("socket:open", started, &joined);
-    match joined {
-        Ok(welcome) => {
-            let hello = wire::hello(session.user().id, &room, &welcome.snapshot);
-            if line.send(&hello).await {
-                let socket = Socket {
-                    session,
-                    room,
-                    transport: None,
-                };
-                socket.run(line, welcome.inbox).await;
-            }
+    let mut session = Session::new(&faces, identity);
+    let (label, entered) = match way {
+        Way::Join(None, _) => {
+            let problem = format!("room has 1 to {} characters", RoomId::MAX_CHARS);
+            return line.close(Close::Forbidden, &problem).await;
+        }
+        Way::Join(Some(room), resumable) => {
+            let joined = join(&mut session, room, resumable).await;
+            ("socket:open", joined)
+        }
+        Way::Resume { token, last_seq } => {
+            let resumed = session.resume(&token, last_seq).await;
+            let user = session.user().id;
+            (
+                "socket:resume",
+                resumed.map(|one| Entered::again(user, one)),
+            )
+        }
+    };
+    session.record(label, started, &entered);
+    match entered {
+        Ok(Entered {
+            hello,
+            room,
+            transport,
+            tape,
+            ticket,
+        }) => {
+            let socket = Socket {
+                session,
+                room,
+                transport,
+                tape,
+                ticket,
+            };
+            socket.run(line, hello).await;
         }
         Err(denial) => {
             let why = match &denial {
                 Denial::Failed(Failure::Room(Reason::Draining) | Failure::Media(_)) => {
                     Close::TryAgain
                 }
+                Denial::ResumeExpired | Denial::ResumeGap(_) => Close::Gone,
                 _ => Close::Forbidden,
             };
             let error = wire::error(denial, None);
@@ -118,18 +167,62 @@ async fn enter(faces: SharedFaces, mut line: Line, identity: Identity, room: Opt
     }
 }
 
+/// What a socket begins with.
+struct Entered {
+    /// The first frame.
+    hello: Value,
+    room: RoomId,
+    transport: Option<TransportId>,
+    tape: Tape,
+    ticket: Option<Ticket>,
+}
+
+async fn join(session: &mut Session, room: RoomId, resumable: bool) -> Result<Entered, Denial> {
+    let welcome = session.join(&room).await?;
+    let ticket = resumable.then(|| session.ticket()).flatten();
+    let user = session.user().id;
+    let hello = wire::hello(user, &room, &welcome.snapshot, ticket.as_ref());
+    let tape = match &ticket {
+        Some(ticket) => Tape::numbered(welcome.inbox, ticket.max_events(), wire::tells),
+        None => Tape::plain(welcome.inbox),
+    };
+    Ok(Entered {
+        hello,
+        room,
+        transport: None,
+        tape,
+        ticket,
+    })
+}
+
+impl Entered {
+    fn again(user: UserId, resumed: Resumed) -> Self {
+        Self {
+            hello: wire::resumed(user, &resumed),
+            transport: resumed.belongings.transports.first().copied(),
+            room: resumed.room,
+            tape: resumed.tape,
+            ticket: resumed.ticket,
+        }
+    }
+}
+
 /// One client in its room.
 struct Socket {
     session: Session,
     room: RoomId,
     transport: Option<TransportId>,
+    tape: Tape,
+    /// Lets another socket take the place over.
+    ticket: Option<Ticket>,
 }
 
 impl Socket {
-    async fn run(mut self, mut line: Line, mut inbox: Inbox) {
+    async fn run(mut self, mut line: Line, hello: Value) {
         let mut stopping = self.session.faces().stopping();
-        loop {
-            let going = tokio::select! {
+        let mut going = line.send(&hello).await;
+        while going {
+            going = tokio::select! {
                 frame = line.next() => match frame {
                     Some(line::Frame::Text(text)) => self.answer(&mut line, &text).await,
                     Some(line::Frame::Binary) => line.send(&wire::unreadable()).await,
@@ -140,20 +233,69 @@ impl Socket {
                         line.send(&wire::error(invalid.into(), None)).await;
                         return line.close(Close::TooBig, "the frame is too large").await;
                     }
+                    Some(line::Frame::Goodbye) => return,
                     None => false,
                 },
-                event = inbox.next() => match event {
-                    Some(event) => tell(&mut line, &event).await,
-                    None => return farewell(line, &inbox).await,
+                claim = resume::claimed(&mut self.ticket) => match self.hand_over(claim) {
+                    Some(kept) => {
+                        self = kept;
+                        true
+                    }
+                    None => {
+                        return line.close(Close::Gone, "another socket took the place").await;
+                    }
+                },
+                event = self.tape.next() => match event {
+                    Some((event, seq)) => {
+                        let told = tell(&mut line, &event, seq).await;
+                        if told {
+                            self.tape.told();
+                        }
+                        told
+                    }
+                    None => {
+                        // Where this does not arrive the client may come back to hear it.
+                        farewell(line, self.tape.end()).await;
+                        break;
+                    }
                 },
                 () = stopping.wait() => {
                     return line.close(Close::GoingAway, "the server is stopping").await;
                 }
             };
-            if !going {
-                return;
-            }
         }
+        let Self {
+            mut session,
+            tape,
+            ticket,
+            ..
+        } = self;
+        if let (Some(ticket), Some(membership)) = (ticket, session.take_place()) {
+            let held = Held {
+                ticket,
+                membership,
+                tape,
+            };
+            tokio::spawn(resume::park(held, stopping));
+        }
+    }
+
+    /// Another socket of the same client wants the place. The socket itself is what
+    /// is left if the claim was not good.
+    fn hand_over(mut self, claim: Claim) -> Option<Self> {
+        let (ticket, membership) = (self.ticket.take()?, self.session.take_place()?);
+        let held = Held {
+            ticket,
+            membership,
+            tape: self.tape,
+        };
+        let held = held.give(claim)?;
+        self.session.put_back(held.membership);
+        Some(Self {
+            tape: held.tape,
+            ticket: Some(held.ticket),
+            ..self
+        })
     }
 
     /// Answers a frame; `false` when the connection is over.
@@ -197,6 +339,13 @@ impl Socket {
                     .await?;
                 wire::Answer::bare("transport-connected")
             }
+            "restart-ice" => match self.ask(Request::RestartIce(self.transport)).await? {
+                Reply::Ice(parameters) => {
+                    let data = json!({ "iceParameters": parameters });
+                    wire::Answer::of("ice-restarted", data)
+                }
+                _ => return Ok(None),
+            },
             "produce" => {
                 let mut fields = data()?;
                 request::audio(&mut fields);
@@ -280,16 +429,16 @@ impl Socket {
     }
 }
 
-async fn tell(line: &mut Line, event: &Event) -> bool {
+async fn tell(line: &mut Line, event: &Event, seq: Option<u64>) -> bool {
     match wire::event(event) {
-        Some(told) => line.send(&told).await,
+        Some(told) => line.send(&wire::numbered(told, seq)).await,
         None => true,
     }
 }
 
 /// The room has let go of the client: says why.
-async fn farewell(mut line: Line, inbox: &Inbox) {
-    match inbox.end() {
+async fn farewell(mut line: Line, why: Option<&Departure>) {
+    match why {
         Some(Departure::Kicked(reason)) => {
             if line.send(&wire::removed(reason)).await {
                 line.close(Close::Forbidden, reason).await;

@@ -6,12 +6,18 @@ use serde_json::{Map, Value, json};
 
 use super::{
     denial::Denial,
-    session::{Reply, Welcome},
+    resume::Ticket,
+    session::{Reply, Resumed, Welcome},
 };
 use crate::{
-    model::{Refusal, User},
+    model::{Refusal, User, UserId},
     room::{Event, Flow, Inbox, SnapshotProducer},
 };
+
+/// Whether this face tells such events.
+pub(super) fn tells(event: &Event) -> bool {
+    !matches!(event, Event::Connected { .. } | Event::Broadcast { .. })
+}
 
 /// An event's name and payload; `None` for what this face does not tell.
 pub(super) fn event(event: &Event) -> Option<(Cow<'static, str>, Value)> {
@@ -143,6 +149,28 @@ pub(super) fn welcome(welcome: Welcome, ice_servers: &Value) -> (Value, Inbox) {
         "plugins": plugins,
     });
     (data, inbox)
+}
+
+/// Says how to come back, where that is possible.
+pub(super) fn with_resume(data: &mut Value, ticket: Option<&Ticket>) {
+    if let (Some(fields), Some(ticket)) = (data.as_object_mut(), ticket) {
+        fields.insert("resume".to_owned(), ticket.describe());
+    }
+}
+
+/// The data for a client that has come back.
+pub(super) fn resumed(user: UserId, resumed: &Resumed) -> Value {
+    let mine = &resumed.belongings;
+    let mut data = json!({
+        "roomId": resumed.room,
+        "userId": user,
+        "transports": mine.transports,
+        "producers": mine.producers,
+        "consumers": mine.consumers,
+        "missed": resumed.missed,
+    });
+    with_resume(&mut data, resumed.ticket.as_ref());
+    data
 }
 
 /// The data of a reply, if it has any.
@@ -335,7 +363,21 @@ mod tests {
             ),
         ];
         for (given, name, payload) in cases {
+            assert!(tells(&given), "{name}");
             assert_eq!(event(&given), Some((Cow::Borrowed(name), payload)));
+        }
+    }
+
+    #[test]
+    fn what_this_face_does_not_tell_has_no_form() {
+        let (user, at) = (UserId(7), UnixMs(5));
+        let data = Value::Null;
+        for given in [
+            Event::Connected { user, at },
+            Event::Broadcast { from: user, data },
+        ] {
+            assert!(!tells(&given));
+            assert_eq!(event(&given), None);
         }
     }
 

@@ -121,7 +121,7 @@ impl Attendee {
                         line.send(&error(invalid.into(), None)).await;
                         return line.close(Close::TooBig, "the frame is too large").await;
                     }
-                    None => false,
+                    Some(Frame::Goodbye) | None => false,
                 },
                 event = events.next() => match event {
                     Some(event) => line.send_text((*event).into()).await,

@@ -21,9 +21,12 @@ export const ARTIFACTS = process.env.ARTIFACTS ?? join(ROOT, 'target/browser-tes
 export class Server {
   #process;
   #port;
+  #env;
 
-  static async start() {
+  /** `env` is added to the environment. */
+  static async start(env = {}) {
     const server = new Server();
+    server.#env = env;
     server.#port = await freePort();
     server.dataDir = await mkdtemp(join(tmpdir(), 'voice-room-'));
     await server.launch();
@@ -40,6 +43,7 @@ export class Server {
     const log = createWriteStream(join(ARTIFACTS, `server-${this.#port}.log`), { flags: 'a' });
     const child = spawn(BINARY, ['serve', '--dev', '--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.dataDir], {
       cwd: ROOT,
+      env: { ...process.env, ...this.#env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     child.stdout.pipe(log, { end: false });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Browser } from './browser.mjs';
 import { until } from './poll.mjs';
+import { Relay } from '../clients/relay.mjs';
 import { Server } from './server.mjs';
 
 const LIMIT = { timeout: 90_000 };
@@ -221,4 +222,42 @@ test('a restart of the server is survived: pages come back, the seat and the voi
 test('the server ends at SIGTERM with exit code 0, and has billed nobody twice', LIMIT, async () => {
   assert.equal(await server.halt(), 0);
   assert.deepEqual(topics(await billed('first-words')), ['billing.started', 'billing.stopped']);
+});
+
+test('a lost connection comes back before anybody missed it: the voice goes on, and what was missed is told', LIMIT, async () => {
+  const own = await Server.start({
+    VOICE_ROOM_SESSIONS__PING_INTERVAL_MS: '500',
+    VOICE_ROOM_SESSIONS__PING_TIMEOUT_MS: '500',
+  });
+  const relay = await Relay.to(own);
+  try {
+    await browser.play('resume', async (person) => {
+      const room = 'resume';
+      const ana = await (await person()).join(own, room, 'Ana');
+      const ben = await (await person()).join({ url: `${relay.url}/` }, room, 'Ben');
+      await ben.press('seat-take', 1);
+      await ben.see('own-status', 'You have seat 2');
+      await ben.press('mic');
+      await ana.hears('Ben');
+      const gone = await Promise.all(['room:userLeft', 'audio:producerClosed', 'seat:cleared'].map((name) => ana.collect(name)));
+      const producer = () => ben.page.evaluate(() => window.voiceRoom.producers.get('mic')?.id);
+      const before = await producer();
+
+      relay.cut();
+      await ben.see('connection', 'Reconnecting…');
+      const cy = await (await person()).join(own, room, 'Cy');
+      await cy.see('person', 'Ben');
+      relay.mend();
+      await ben.see('connection', 'Connected');
+      await ben.see('own-status', 'You are live');
+      await ben.see('person', 'Cy');
+      await ana.hears('Ben, who is back,');
+      await cy.hears('Ben, who is back,');
+      assert.equal(await producer(), before);
+      for (const events of gone) assert.deepEqual(await events(), []);
+    });
+  } finally {
+    relay.close();
+    await own.discard();
+  }
 });

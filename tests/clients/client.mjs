@@ -55,7 +55,10 @@ export class Client {
 
   constructor(socket) {
     this.socket = socket;
-    socket.onAny((name, payload) => {
+    /** Number of the last event that had one. */
+    this.lastSeq = 0;
+    socket.onAny((name, payload, ...more) => {
+      if (more.length > 0) this.#counted(name, more);
       this.#events.push({ name, payload });
       for (const look of [...this.#waiting]) look();
     });
@@ -105,10 +108,26 @@ export class Client {
   }
 
   /** Joins a room, which becomes the client's: the answer's data. */
-  async join(room) {
-    this.joined = ok(await this.send('room:join', { roomId: room }));
+  async join(room, options) {
+    this.joined = ok(await this.send('room:join', { roomId: room, ...options }));
     this.room = room;
+    this.resumption = this.joined.resume;
     return this.joined;
+  }
+
+  /** Takes over the place that the token stands for: the answer's data. */
+  async resume({ token } = this.resumption, lastSeq = this.lastSeq) {
+    this.lastSeq = lastSeq;
+    const data = ok(await this.send('room:resume', { token, lastSeq }));
+    this.room = data.roomId;
+    this.resumption = data.resume;
+    return data;
+  }
+
+  /** Numbers have no gap, and none comes twice. */
+  #counted(name, more) {
+    assert.deepEqual(more, [{ seq: this.lastSeq + 1 }], `the number of ${name}`);
+    this.lastSeq += 1;
   }
 
   /** Leaves the client's room. */

@@ -13,6 +13,8 @@ import { performance } from 'node:perf_hooks';
 import { within } from './client.mjs';
 
 const LIMIT = 10_000;
+/** Time between two checks that the path is still wanted (RFC 7675): the server gives it up after 30 s without. */
+const CONSENT_MS = 5_000;
 /** Time between two packets of a voice. */
 const FRAME_MS = 20;
 
@@ -118,6 +120,8 @@ async function certificate() {
 export class Peer {
   #socket;
   #remote;
+  #onAnswer = () => {};
+  #consent;
   #dtls;
   #srtp;
   #certificate;
@@ -127,11 +131,13 @@ export class Peer {
 
   /**
    * Opens the client's transport of this type and brings it up: ICE, then DTLS.
-   * Later `produce` or `consume` of the client go over it.
+   * Later `produce` or `consume` of the client go over it. With a `relay`, its
+   * packets go through that.
    */
-  static open(client, type) {
+  static open(client, type, relay) {
     return Peer.raise(async (dtlsParameters) => {
       const transport = await client.ask('transport:create', { type });
+      if (relay) transport.iceCandidates = await Promise.all(transport.iceCandidates.map((one) => relay.candidate(one)));
       await client.ask('transport:connect', { transportId: transport.id, dtlsParameters });
       client[type === 'producer' ? 'sending' : 'receiving'] = transport.id;
       return transport;
@@ -155,11 +161,9 @@ export class Peer {
     this.#socket = createSocket('udp4');
     const relay = createSocket('udp4');
     let handshaker;
-    let answered;
-    const reachable = new Promise((done) => { answered = done; });
     this.#socket.on('message', (datagram) => {
       const kind = kindOf(datagram);
-      if (kind === 'stun') answered();
+      if (kind === 'stun') this.#onAnswer();
       else if (kind === 'dtls' && handshaker) relay.send(datagram, handshaker.port, handshaker.address);
       else if (kind === 'rtp') this.#arrived(datagram.readUInt32BE(8));
     });
@@ -171,8 +175,7 @@ export class Peer {
     this.#socket.bind(0, '127.0.0.1');
     await Promise.all([once(relay, 'listening'), once(this.#socket, 'listening')]);
 
-    this.#send(bindingRequest(iceParameters));
-    await within(LIMIT, 'the answer to the ICE check', reachable);
+    await this.restartIce(iceParameters);
 
     const { cert, key } = this.#certificate;
     this.#dtls = spawn('openssl', [
@@ -196,6 +199,15 @@ export class Peer {
     const keys = await within(LIMIT, 'the end of the DTLS handshake', exported);
     // Key of the client, key of the server, salt of the client, salt of the server.
     this.#srtp = new Srtp(keys.subarray(0, 16), keys.subarray(32, 46));
+  }
+
+  /** Reaches the server with these ICE parameters; DTLS goes on as it was. */
+  async restartIce(iceParameters) {
+    const reachable = new Promise((done) => { this.#onAnswer = done; });
+    clearInterval(this.#consent);
+    this.#consent = setInterval(() => this.#send(bindingRequest(iceParameters)), CONSENT_MS);
+    this.#send(bindingRequest(iceParameters));
+    await within(LIMIT, 'the answer to the ICE check', reachable);
   }
 
   #send(datagram) {
@@ -274,6 +286,7 @@ export class Peer {
   /** Ends everything at once. */
   async close() {
     for (const ssrc of this.#streams.keys()) this.stop(ssrc);
+    clearInterval(this.#consent);
     this.#dtls?.kill('SIGKILL');
     this.#socket?.close();
     this.#socket = undefined;

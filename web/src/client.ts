@@ -10,7 +10,15 @@
 import { io, type Socket } from 'socket.io-client';
 import type { types as ms } from 'mediasoup-client';
 import { RoomMedia, type RemoteProducer } from './media';
-import { RequestError, type Ack, type JoinAnswer, type Source, type UserId } from './protocol';
+import {
+  RequestError,
+  type Ack,
+  type JoinAnswer,
+  type Resumption,
+  type ResumeAnswer,
+  type Source,
+  type UserId,
+} from './protocol';
 
 export type Connection = 'idle' | 'connecting' | 'joined' | 'reconnecting' | 'closed';
 
@@ -19,6 +27,8 @@ export interface VoiceRoomEvents {
   connection: Connection;
   /** The room as it is on entering; `again` after a lost connection. Nothing from before holds. */
   joined: { answer: JoinAnswer; again: boolean };
+  /** The connection is back before anybody missed this client: all holds, and what was missed follows. */
+  resumed: { missed: number };
   /** Any event of the server or a plugin, in order, and those about this client's own producers. */
   event: { name: string; payload: unknown };
   track: { producerId: string; userId: UserId; source: Source; track: MediaStreamTrack };
@@ -47,6 +57,9 @@ const RETRY_MS = 1_000;
 /** How long the first connection may take; a lost one is sought without end. */
 const REACH_TIMEOUT_MS = 15_000;
 
+/** Codes after which the same request may succeed a little later. */
+const TRANSIENT = new Set(['NOT_CONNECTED', 'TIMEOUT', 'RATE_LIMITED']);
+
 type Listener<T> = (value: T) => void;
 
 export class VoiceRoom {
@@ -61,6 +74,10 @@ export class VoiceRoom {
   /** Events that came while an entry was under way: they follow its snapshot. */
   #early: { name: string; payload: unknown }[] | undefined;
   #wasJoined = false;
+  /** What the server takes for this client's place, should the connection be lost. */
+  #resumption: Resumption | undefined;
+  /** The number of the last event of the room. */
+  #lastSeq = 0;
   #tokenError: RequestError | undefined;
   #settleJoin: { resolve: (answer: JoinAnswer) => void; reject: (error: unknown) => void } | undefined;
 
@@ -86,7 +103,10 @@ export class VoiceRoom {
     this.#socket.on('connect', () => void this.#enter());
     this.#socket.on('connect_error', (error) => this.#onConnectError(error));
     this.#socket.on('disconnect', (reason) => this.#onDisconnect(reason));
-    this.#socket.onAny((name: string, payload: unknown) => this.#onEvent(name, payload));
+    this.#socket.onAny((name: string, payload: unknown, more?: { seq: number }) => {
+      if (more) this.#lastSeq = more.seq;
+      this.#onEvent(name, payload);
+    });
   }
 
   get connection(): Connection {
@@ -184,8 +204,7 @@ export class VoiceRoom {
     if (this.#connection === 'closed') return;
     this.#entry += 1;
     this.#setConnection('closed');
-    this.#media?.close();
-    this.#media = undefined;
+    this.#dropMedia();
     this.#socket.disconnect();
     this.#settleJoin?.reject(error ?? new RequestError(reason, 'CLOSED'));
     this.#settleJoin = undefined;
@@ -202,17 +221,52 @@ export class VoiceRoom {
     this.#emit('connection', connection);
   }
 
-  /** Joins the room over a fresh connection, or anew over the same one. */
-  async #enter(): Promise<void> {
-    const entry = ++this.#entry;
+  /** Ends the media, and with it what there was to come back to. */
+  #dropMedia(): void {
     this.#media?.close();
     this.#media = undefined;
-    this.#early = [];
+    this.#resumption = undefined;
+  }
+
+  /** Takes up the room over a fresh connection, or joins it anew over the same one. */
+  async #enter(): Promise<void> {
+    const entry = ++this.#entry;
     try {
-      const answer = await this.request<JoinAnswer>('room:join');
+      if (this.#media && this.#resumption && (await this.#resume(this.#media, this.#resumption))) return;
+    } catch (error) {
+      return this.#onEntryFailed(entry, error);
+    }
+    if (entry === this.#entry) await this.#join(entry);
+  }
+
+  /** Takes back the place that a lost connection had, as if nothing had been; `false` if it is gone. */
+  async #resume(media: RoomMedia, { token }: Resumption): Promise<boolean> {
+    let answer: ResumeAnswer;
+    try {
+      answer = await this.request<ResumeAnswer>('room:resume', { token, lastSeq: this.#lastSeq });
+    } catch (error) {
+      if (!(error instanceof RequestError) || TRANSIENT.has(error.code)) throw error;
+      return false;
+    }
+    // What was being set up when the connection broke is known to one side only: better begin anew.
+    if (!media.knows(answer)) return false;
+    this.#resumption = answer.resume;
+    this.#setConnection('joined');
+    this.#emit('resumed', { missed: answer.missed });
+    void media.resume(answer);
+    return true;
+  }
+
+  async #join(entry: number): Promise<void> {
+    this.#dropMedia();
+    this.#early = [];
+    this.#lastSeq = 0;
+    try {
+      const answer = await this.request<JoinAnswer>('room:join', { resumable: true });
       const media = await this.#loadMedia(answer);
       if (entry !== this.#entry) return media.close();
       this.#media = media;
+      this.#resumption = answer.resume;
       const again = this.#wasJoined;
       this.#wasJoined = true;
       this.#setConnection('joined');
@@ -224,13 +278,17 @@ export class VoiceRoom {
       for (const producer of answer.existingProducers) void media.consume(producer);
       for (const { name, payload } of early) this.#deliver(name, payload);
     } catch (error) {
-      if (entry !== this.#entry) return;
-      const failure = error instanceof RequestError ? error : new RequestError(String(error), 'UNSUPPORTED');
-      // A lost connection is tried again by what noticed the loss; an answer is final.
-      if (failure.code === 'NOT_CONNECTED') return;
-      if (failure.code === 'TIMEOUT' || failure.code === 'RATE_LIMITED') this.#enterLater();
-      else this.close('refused', failure);
+      this.#onEntryFailed(entry, error);
     }
+  }
+
+  #onEntryFailed(entry: number, error: unknown): void {
+    if (entry !== this.#entry) return;
+    const failure = error instanceof RequestError ? error : new RequestError(String(error), 'UNSUPPORTED');
+    // A lost connection is tried again by what noticed the loss; an answer is final.
+    if (failure.code === 'NOT_CONNECTED') return;
+    if (TRANSIENT.has(failure.code)) this.#enterLater();
+    else this.close('refused', failure);
   }
 
   #loadMedia(answer: JoinAnswer): Promise<RoomMedia> {
@@ -252,8 +310,7 @@ export class VoiceRoom {
   async #reenter(): Promise<void> {
     if (this.#connection !== 'joined') return;
     this.#setConnection('reconnecting');
-    this.#media?.close();
-    this.#media = undefined;
+    this.#dropMedia();
     await this.request('room:leave', {}, LEAVE_TIMEOUT_MS).catch(() => undefined);
     this.#enterLater();
   }
@@ -310,8 +367,8 @@ export class VoiceRoom {
     if (this.#connection === 'closed') return;
     this.#entry += 1;
     this.#setConnection(this.#wasJoined ? 'reconnecting' : 'connecting');
-    this.#media?.close();
-    this.#media = undefined;
+    // Media goes its own way and may still flow; it is kept for a place that may be.
+    if (!this.#resumption || reason === 'io server disconnect') this.#dropMedia();
     if (reason === 'io server disconnect') {
       setTimeout(() => {
         if (this.#connection !== 'closed') this.#socket.connect();

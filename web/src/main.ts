@@ -40,6 +40,7 @@ class Stay {
     this.#claims = claims;
     this.#playback = new Playback(() => view.offerSound());
     room.on('joined', ({ answer, again }) => this.#onJoined(answer, again));
+    room.on('resumed', () => view.log('Connected again', 'reconnected'));
     room.on('event', (event) => this.#onEvent(event));
     room.on('connection', () => this.#render());
     room.on('problem', (error) => view.toast(explain(error)));

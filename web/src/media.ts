@@ -2,7 +2,7 @@
 // what flows through them. A later stay starts from nothing with a new instance.
 
 import { Device, type types as ms } from 'mediasoup-client';
-import { RequestError, type ConsumeAnswer, type JoinAnswer, type Source, type TransportAnswer, type UserId } from './protocol';
+import { RequestError, type ConsumeAnswer, type JoinAnswer, type ResumeAnswer, type Source, type TransportAnswer, type UserId } from './protocol';
 
 /** Sends one request for the room and gives the answer's `data`. */
 export type Request = <T>(event: string, payload?: object) => Promise<T>;
@@ -42,6 +42,10 @@ export class RoomMedia {
   readonly #events: MediaEvents;
   readonly #iceServers: RTCIceServer[];
   readonly #transports = new Map<'producer' | 'consumer', Promise<ms.Transport>>();
+  /** Those of them that are there, each with what restarts its ICE. */
+  readonly #made = new Map<ms.Transport, () => Promise<void>>();
+  /** Announced, but a lost connection kept them from being received. */
+  readonly #interrupted = new Map<string, RemoteProducer>();
   /** Announced and not closed since, whether or not consumed yet. */
   readonly #announced = new Map<string, RemoteProducer>();
   /** Ours, accepted by the server and not closed since. */
@@ -82,13 +86,38 @@ export class RoomMedia {
       const raced = error instanceof RequestError && PRODUCER_GONE.has(error.code);
       if (!this.#wants(producer)) return;
       this.drop(producerId);
-      if (!raced) this.#events.problem(error);
+      if (error instanceof RequestError && error.code === 'NOT_CONNECTED') this.#interrupted.set(producerId, producer);
+      else if (!raced) this.#events.problem(error);
     }
+  }
+
+  /**
+   * Whether we know all that the server has of ours. What it has not is no matter: events
+   * that were missed say what became of it.
+   */
+  knows({ transports, producers }: ResumeAnswer): boolean {
+    const mine = new Set([...this.#made.keys()].map(({ id }) => id));
+    return transports.every((id) => mine.has(id)) && producers.every((id) => this.#own.has(id));
+  }
+
+  /** The connection is back: finds new ways for the media, and receives what could not be received. */
+  async resume({ transports, consumers }: ResumeAnswer): Promise<void> {
+    const known = new Set([...this.consumers.values()].map(({ id }) => id));
+    const unknown = consumers.filter((id) => !known.has(id));
+    const missed = [...this.#interrupted.values()];
+    this.#interrupted.clear();
+    const there = [...this.#made].filter(([{ id }]) => transports.includes(id));
+    await Promise.all([
+      ...there.map(([, restart]) => restart()),
+      ...unknown.map((consumerId) => this.#request('consumer:close', { consumerId }).catch(() => undefined)),
+      ...missed.map((producer) => this.consume(producer)),
+    ]);
   }
 
   /** Ends what is received from, or sent as, this producer: the server has closed it. */
   drop(producerId: string): void {
     this.#announced.delete(producerId);
+    this.#interrupted.delete(producerId);
     const consumer = this.consumers.get(producerId);
     if (consumer && this.consumers.delete(producerId)) {
       consumer.close();
@@ -109,6 +138,7 @@ export class RoomMedia {
     // Copies, so that what is under way over the old one can tell that it is not wanted.
     const lost = [...this.#announced.values()].map((producer) => ({ ...producer }));
     for (const { producerId } of lost) this.drop(producerId);
+    this.#made.delete(transport);
     transport.close();
     await Promise.all(lost.map((producer) => this.consume(producer)));
   }
@@ -201,6 +231,7 @@ export class RoomMedia {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let restarted = false;
     const restart = async (): Promise<void> => {
+      clearTimeout(timer);
       restarted = true;
       try {
         const { iceParameters } = await this.#request<{ iceParameters: ms.IceParameters }>('transport:restartIce', {
@@ -211,6 +242,7 @@ export class RoomMedia {
         if (!this.#closed) this.#events.failed();
       }
     };
+    this.#made.set(transport, restart);
     transport.on('connectionstatechange', (state) => {
       clearTimeout(timer);
       if (state === 'connected') restarted = false;

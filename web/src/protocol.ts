@@ -20,6 +20,12 @@ export interface ProducerSummary {
   paused: boolean;
 }
 
+/** How to come back after a lost connection: within `graceMs`, by `room:resume {token, lastSeq}`. */
+export interface Resumption {
+  token: string;
+  graceMs: number;
+}
+
 export interface JoinAnswer {
   rtpCapabilities: ms.RtpCapabilities;
   participants: ParticipantSummary[];
@@ -28,6 +34,20 @@ export interface JoinAnswer {
   iceServers?: RTCIceServer[] | null;
   /** By plugin name: what that plugin shows a newcomer. */
   plugins?: Record<string, unknown> | null;
+  /** For a client that joined with `resumable: true`. */
+  resume?: Resumption;
+}
+
+/** What is still there after a lost connection: the ids of all that is one's own. */
+export interface ResumeAnswer {
+  roomId: string;
+  userId: UserId;
+  transports: string[];
+  producers: string[];
+  consumers: string[];
+  /** Events that follow and were sent, or would have been, since `lastSeq`. */
+  missed: number;
+  resume?: Resumption;
 }
 
 export interface TransportAnswer {

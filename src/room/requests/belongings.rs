@@ -8,8 +8,8 @@ use crate::{
     media,
     model::{ConnectedWhen, ProducerId, UnixMs},
     room::{
-        Audience, CallProgress, Direction, Event, Failure, Reason, Released, SnapshotProducer,
-        state::Output,
+        Audience, Belongings, CallProgress, Direction, Event, Failure, Reason, Released,
+        SnapshotProducer, state::Output,
     },
 };
 
@@ -30,6 +30,12 @@ impl Membership {
         let core = self.room.core.lock();
         let id = core.state.transport_of(self.id, direction)?;
         core.transports.get(&id).map(media::Transport::describe)
+    }
+
+    /// What the participant has; nothing, once it is no longer in the room.
+    #[must_use]
+    pub fn belongings(&self) -> Belongings {
+        self.room.core.lock().state.belongings(self.id)
     }
 
     /// Whether ICE reaches the client over any of its transports.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Consumer, Direction, Output, RoomState, Slot, SnapshotProducer};
 use crate::{
-    model::{ConnectedWhen, ParticipantId, ProducerId, TransportId, UnixMs},
+    model::{ConnectedWhen, ConsumerId, ParticipantId, ProducerId, TransportId, UnixMs},
     room::{
         call::CallProgress,
         event::{Audience, CloseReason, Event},
@@ -23,7 +23,35 @@ pub struct Released {
     pub consumers: usize,
 }
 
+/// What a participant has, each in the order of its ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Belongings {
+    /// Transports.
+    pub transports: Vec<TransportId>,
+    /// Audio streams that they send.
+    pub producers: Vec<ProducerId>,
+    /// Audio streams that they receive.
+    pub consumers: Vec<ConsumerId>,
+}
+
 impl RoomState {
+    /// What a participant has; nothing, once it is no longer in the room.
+    #[must_use]
+    pub(crate) fn belongings(&self, participant: ParticipantId) -> Belongings {
+        let Some(member) = self.participants.get(&participant) else {
+            return Belongings::default();
+        };
+        let mut all = Belongings {
+            transports: member.transports.iter().filter_map(Slot::id).collect(),
+            producers: member.producers.values().copied().collect(),
+            consumers: member.consumers.keys().copied().collect(),
+        };
+        all.transports.sort_unstable();
+        all.producers.sort_unstable();
+        all.consumers.sort_unstable();
+        all
+    }
+
     /// The participant's transport of exactly this direction.
     #[must_use]
     pub(crate) fn transport_of(

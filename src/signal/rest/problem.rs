@@ -177,6 +177,8 @@ impl From<Denial> for Problem {
                 (StatusCode::FORBIDDEN, None)
             }
             Denial::Failed(Failure::Room(reason)) => of_reason(reason),
+            // No route resumes: its members outlive their connections.
+            Denial::ResumeExpired | Denial::ResumeGap(_) => (StatusCode::GONE, None),
             Denial::Failed(Failure::Media(_)) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         let mut problem = Self::of(status, Refusal::from(denial));

@@ -5,16 +5,22 @@ use serde_json::{Map, Value, json};
 use crate::{
     model::{Refusal, RoomId, UnixMs, UserId},
     room::{Event, Failure, Reason, Snapshot},
-    signal::{denial::Denial, wire::more_of},
+    signal::{
+        denial::Denial,
+        resume::Ticket,
+        session::Resumed,
+        wire::{more_of, with_resume},
+    },
 };
 
 /// What a client may say to the core, and the label under which it is measured.
-const TYPES: [(&str, &str); 7] = [
+const TYPES: [(&str, &str); 8] = [
     ("ping", "socket:ping"),
     ("broadcast", "socket:broadcast"),
     ("get-rtp-capabilities", "socket:get-rtp-capabilities"),
     ("create-transport", "socket:create-transport"),
     ("connect-transport", "socket:connect-transport"),
+    ("restart-ice", "socket:restart-ice"),
     ("produce", "socket:produce"),
     ("consume", "socket:consume"),
 ];
@@ -100,18 +106,63 @@ fn said(error: &str, request_id: Option<&Value>) -> Value {
 }
 
 /// The first frame of a socket: who and where the client is, and what it can receive.
-pub(super) fn hello(user: UserId, room: &RoomId, snapshot: &Snapshot) -> Value {
+pub(super) fn hello(
+    user: UserId,
+    room: &RoomId,
+    snapshot: &Snapshot,
+    ticket: Option<&Ticket>,
+) -> Value {
     let producers = snapshot.producers.iter();
     let producers = producers.map(|one| json!({ "producerId": one.id, "userId": one.user }));
-    json!({
-        "type": "test",
-        "data": {
-            "message": "Connected to voice-room",
-            "userId": user,
-            "room": room,
-            "producers": producers.collect::<Vec<_>>(),
-        },
-    })
+    let mut data = json!({
+        "message": "Connected to voice-room",
+        "userId": user,
+        "room": room,
+        "producers": producers.collect::<Vec<_>>(),
+    });
+    with_resume(&mut data, ticket);
+    json!({ "type": "test", "data": data })
+}
+
+/// The first frame of a socket whose client has come back.
+pub(super) fn resumed(user: UserId, resumed: &Resumed) -> Value {
+    let mine = &resumed.belongings;
+    let mut data = json!({
+        "userId": user,
+        "room": resumed.room,
+        "transports": mine.transports,
+        "producers": mine.producers,
+        "consumers": mine.consumers,
+        "missed": resumed.missed,
+    });
+    with_resume(&mut data, resumed.ticket.as_ref());
+    json!({ "type": "resumed", "data": data })
+}
+
+/// An event's frame with its number, where it has one.
+pub(super) fn numbered(mut frame: Value, seq: Option<u64>) -> Value {
+    if let (Some(fields), Some(seq)) = (frame.as_object_mut(), seq) {
+        fields.insert("seq".to_owned(), json!(seq));
+    }
+    frame
+}
+
+/// Whether this face tells such events.
+pub(super) fn tells(event: &Event) -> bool {
+    match event {
+        Event::NewProducer { .. }
+        | Event::ProducerClosed { .. }
+        | Event::Broadcast { .. }
+        | Event::TransportClosed { .. }
+        | Event::RoomClosed { .. }
+        | Event::Plugin { .. } => true,
+        Event::ProducerPaused { .. }
+        | Event::FirstRtp { .. }
+        | Event::Speaking { .. }
+        | Event::UserJoined(_)
+        | Event::UserLeft { .. }
+        | Event::Connected { .. } => false,
+    }
 }
 
 /// An event; `None` for what this face does not tell.
