@@ -19,7 +19,7 @@ WASM_OUT := target/$(WASM)/plugin
 # or an npm package.
 PLUGINS     := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
 JS_PLUGINS  := $(patsubst plugins/%/package.json,%,$(wildcard plugins/*/package.json))
-TEST_GUESTS := $(patsubst tests/%/Cargo.toml,%,$(wildcard tests/*/Cargo.toml))
+TEST_GUESTS := $(patsubst tests/%/Cargo.toml,%,$(wildcard tests/*-plugin/Cargo.toml))
 
 # Tests in Node.js against the real server: each npm package under tests/.
 NODE_CHECKS := $(patsubst tests/%/package.json,check-%,$(wildcard tests/*/package.json))
