@@ -72,7 +72,10 @@ export class RawSocket {
     const found = new Promise((done) => {
       look = () => {
         const at = this.#frames.findIndex(wanted);
-        if (at >= 0) done(this.#frames.splice(at, 1)[0]);
+        if (at < 0) return;
+        // At once: the next frame may come before anybody who waits has gone on.
+        this.#waiting.delete(look);
+        done(this.#frames.splice(at, 1)[0]);
       };
     });
     this.#waiting.add(look);
