@@ -79,7 +79,7 @@ struct At {
     url: String,
     /// The server's token secret (auth.secret): tokens are signed with it, HS256. Without it
     /// the server must be in development mode, and is asked for them
-    #[arg(long, env = "VOICE_ROOM_LOAD_SECRET", hide_env_values = true)]
+    #[arg(long, env = "LOAD_SECRET", hide_env_values = true)]
     secret: Option<String>,
     /// The server's process, of which processor time and memory are measured, with its
     /// descendants; on this machine
