@@ -30,9 +30,9 @@ use super::{
 use crate::model::{ConsumerId, TransportId};
 
 /// How long after the end of a producer another one with its SSRC or MID is tried
-/// again, and how often.
+/// again, and the first and the longest pause between two tries.
 const FREE_LIMIT: Duration = Duration::from_secs(1);
-const FREE_PAUSE: Duration = Duration::from_millis(2);
+const FREE_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(64));
 
 /// A WebRTC transport of one participant. Cheap to clone.
 #[derive(Clone)]
@@ -156,28 +156,6 @@ impl Transport {
         rtp_parameters: RtpParameters,
         paused: bool,
     ) -> Result<Producer, RtpError> {
-        loop {
-            match self.try_produce(rtp_parameters.clone(), paused).await {
-                Err(RtpError::Unsupported(_)) if self.may_still_free() => {
-                    tokio::time::sleep(FREE_PAUSE).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    /// Whether the worker may still hold the SSRC and MID of a producer that has
-    /// ended: it frees them within a message's round trip or two.
-    fn may_still_free(&self) -> bool {
-        let ended = *self.ended.lock();
-        ended.is_some_and(|at| at.elapsed() < FREE_LIMIT)
-    }
-
-    async fn try_produce(
-        &self,
-        rtp_parameters: RtpParameters,
-        paused: bool,
-    ) -> Result<Producer, RtpError> {
         // Once a stream without an SSRC is there, a trace of any packet of the
         // transport could end the process: a trace that is on cannot be joined.
         let safe = lenient::trace_is_safe(&rtp_parameters);
@@ -186,22 +164,7 @@ impl Transport {
             let why = "beside streams that name their SSRC, name one in encodings[0].ssrc";
             return Err(RtpError::Unsupported(why.to_owned()));
         }
-        let mut options = ProducerOptions::new(MediaKind::Audio, rtp_parameters);
-        options.paused = paused;
-        let producer = match tokio::time::timeout(self.limit, self.transport.produce(options)).await
-        {
-            Err(_) => return Err(MediaError::TimedOut("produce").into()),
-            Ok(Ok(producer)) => producer,
-            Ok(Err(ProduceError::Request(error))) if !answered_no(&error) => {
-                let source = Box::new(error);
-                return Err(MediaError::Request {
-                    request: "produce",
-                    source,
-                }
-                .into());
-            }
-            Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
-        };
+        let producer = self.make_producer(&rtp_parameters, paused).await?;
         let setting = Setting {
             observer: self.observer.clone(),
             ended: Arc::clone(&self.ended),
@@ -211,6 +174,42 @@ impl Transport {
             paused,
         };
         Ok(Producer::new(producer, setting))
+    }
+
+    async fn make_producer(
+        &self,
+        rtp_parameters: &RtpParameters,
+        paused: bool,
+    ) -> Result<mediasoup::producer::Producer, RtpError> {
+        let mut pause = FREE_PAUSE.0;
+        loop {
+            let mut options = ProducerOptions::new(MediaKind::Audio, rtp_parameters.clone());
+            options.paused = paused;
+            match tokio::time::timeout(self.limit, self.transport.produce(options)).await {
+                Err(_) => return Err(MediaError::TimedOut("produce").into()),
+                Ok(Ok(producer)) => return Ok(producer),
+                Ok(Err(ProduceError::Request(error))) if !answered_no(&error) => {
+                    let source = Box::new(error);
+                    return Err(MediaError::Request {
+                        request: "produce",
+                        source,
+                    }
+                    .into());
+                }
+                Ok(Err(ProduceError::Request(_))) if self.may_still_free() => {
+                    tokio::time::sleep(pause).await;
+                    pause = FREE_PAUSE.1.min(pause * 2);
+                }
+                Ok(Err(error)) => return Err(RtpError::Unsupported(error.to_string())),
+            }
+        }
+    }
+
+    /// Whether the worker may still hold the SSRC and MID of a producer that has
+    /// ended: it frees them within a message's round trip or two.
+    fn may_still_free(&self) -> bool {
+        let ended = *self.ended.lock();
+        ended.is_some_and(|at| at.elapsed() < FREE_LIMIT)
     }
 
     /// Starts sending a producer's stream to the peer, paused; `priority` when bandwidth is

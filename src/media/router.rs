@@ -9,7 +9,6 @@ use mediasoup::prelude::{
     MimeTypeAudio, RouterOptions, RtpCodecCapability, RtpCodecParametersParameters, WebRtcServer,
     WebRtcTransport, WebRtcTransportOptions,
 };
-
 use serde_json::{Value, json};
 
 use super::{

@@ -145,6 +145,8 @@ impl Rooms {
     pub fn carry_out(&self, id: &RoomId, plugin: &Arc<str>, actions: Vec<Action>) {
         match self.registry.find(id) {
             Some(room) => {
+                let pins = |one: &Action| matches!(one, Action::PinSpeaker { .. });
+                let pinned = actions.iter().any(pins);
                 room.change(|core| {
                     let at = UnixMs::now();
                     actions
@@ -152,8 +154,10 @@ impl Rooms {
                         .flat_map(|one| core.state.apply(plugin, one, at))
                         .collect()
                 });
-                // A pin may have changed what is due next.
-                room.turned.notify_one();
+                // Whose turn it is may be the same, and yet end at another time.
+                if pinned {
+                    room.turned.notify_one();
+                }
             }
             None => debug!(room = %id, plugin = %plugin, "no room to carry out actions in"),
         }

@@ -194,17 +194,17 @@ impl Membership {
         self.may_consume(transport, producer).await?;
         // Only now: a handle that is held through a decision would keep a stream
         // alive that its owner has ended.
-        let (handle, source, priority) = self.check(|core| {
+        let (media, handle, source, priority) = self.check(|core| {
             core.state.check_consume(self.id, transport, producer)?;
             let source = core.producers.get(&producer);
             let source = source.ok_or(Reason::ProducerNotFound)?.producer.clone();
-            if !core.media()?.can_consume(&source, &rtp_capabilities) {
-                let why = "your rtpCapabilities have no codec of this producer";
-                return Err(Reason::CannotConsume(why.to_owned()));
-            }
             let priority = core.state.priority(producer);
-            Ok((core.transport(transport)?, source, priority))
+            Ok((core.media()?, core.transport(transport)?, source, priority))
         })?;
+        if !media.can_consume(&source, &rtp_capabilities) {
+            let why = "your rtpCapabilities have no codec of this producer";
+            return Err(Reason::CannotConsume(why.to_owned()).into());
+        }
         let consumer = match handle.consume(&source, rtp_capabilities, priority).await {
             Ok(consumer) => consumer,
             Err(error) => {

@@ -1,7 +1,8 @@
 //! What goes wrong between routers, on real workers.
 
-use serde_json::json;
 use std::path::PathBuf;
+
+use serde_json::json;
 
 use super::*;
 use crate::config::{self, Config, Flags, Sources};
