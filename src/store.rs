@@ -140,6 +140,7 @@ pub struct Store {
 
 struct Open {
     data_dir: PathBuf,
+    node: String,
     spaces: Arc<Mutex<Spaces>>,
     disk: Link,
     ledger: Ledger,
@@ -202,6 +203,7 @@ impl Store {
             (owner, Arc::new(space))
         });
         let spaces: Arc<Mutex<Spaces>> = Arc::new(Mutex::new(spaces.collect()));
+        let keep = ledger;
         let ledger = Ledger {
             access: Arc::clone(disk.access()),
             extent,
@@ -223,6 +225,7 @@ impl Store {
             .map_err(StoreError::Thread)?;
         let open = Open {
             data_dir: data_dir.to_owned(),
+            node: keep.node.clone(),
             spaces,
             disk: link,
             ledger,
@@ -233,6 +236,12 @@ impl Store {
         Ok(Self {
             open: Arc::new(open),
         })
+    }
+
+    /// What this server is called in the ledger.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.open.node
     }
 
     /// Whether what is applied reaches the disk.

@@ -297,4 +297,11 @@ impl Saved {
             Ok(Err(_)) | Err(_) => Err(NotSaved),
         }
     }
+
+    /// Waits for the disk, however long. Whether it has them: it has not if the store was
+    /// closed before.
+    pub async fn eventually(mut self) -> bool {
+        let reached = self.progress.wait_for(|now| now.saved >= self.sequence);
+        reached.await.is_ok()
+    }
 }

@@ -1,0 +1,572 @@
+//! Facts that must not be lost are in the ledger before plugins are told of them.
+//!
+//! A [`Journal`] is a room's way there. Telling it a fact takes the fact's place in every lane
+//! at once, so that the room's order holds; a task then has it complete, notes it together
+//! with what each plugin is owed, and hands it out when the disk has it. Whatever a
+//! plugin does about a fact is saved together with the note that it was told: so after a
+//! crash it is told again, or has taken effect, but never both.
+//!
+//! What a crash would leave open, running streams and rooms, is noted as well, and ended by
+//! [`PluginHost::recover`] with reason [`RECOVERED`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::{
+    PluginHost,
+    call::{Fact, Input, ParticipantView, ProducerView, RoomView},
+    lane::{Lane, Told},
+    queue::{Receipt, Telling},
+};
+use crate::{
+    config::OnFailure,
+    model::{FactId, MediaCount, ProducerId, RoomId, UnixMs},
+    store::{Note, Saved, Store},
+};
+
+/// The reason of ends that a crash has kept from being told.
+pub const RECOVERED: &str = "recovered";
+
+/// Facts of one room that may be on their way into the store. More are only there if their
+/// task has stopped.
+const ON_THE_WAY: usize = 8_192;
+
+/// The pause before a store that takes nothing is tried again.
+const BEHIND: Duration = Duration::from_millis(20);
+
+/// What completes the end of a stream.
+pub type Counting = Pin<Box<dyn Future<Output = MediaCount> + Send>>;
+
+/// A room's way into the ledger. Facts of one journal are entries in the order in which it
+/// was told them.
+#[derive(Clone)]
+pub struct Journal {
+    host: PluginHost,
+    jobs: mpsc::Sender<Job>,
+    /// What the room is known by while it is open.
+    open: Uuid,
+}
+
+/// How far a stream has come that is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What has been received of it.
+    pub media: MediaCount,
+    /// The last moment at which it is known to have run.
+    pub at: UnixMs,
+}
+
+/// Who writes, and since when.
+pub(super) struct Scribe {
+    store: Store,
+    /// Of this run of the server.
+    boot: Uuid,
+    began: Instant,
+    /// Facts that are not in the store yet.
+    writing: watch::Sender<usize>,
+}
+
+/// A fact on its way.
+struct Job {
+    input: Arc<Input>,
+    counting: Option<Counting>,
+    /// By the clock that nobody sets.
+    monotonic_ms: u64,
+    receipt: Receipt,
+    waiting: Vec<Arc<Lane>>,
+    owed: Vec<Arc<str>>,
+    rows: Vec<Row>,
+    _writing: Writing,
+}
+
+/// A change of what a crash would leave open.
+type Row = (String, Option<Box<[u8]>>);
+
+/// Counts a fact among those that are not in the store yet.
+struct Writing(watch::Sender<usize>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// What a stream is, for whoever has to end it after a crash.
+#[derive(Serialize, Deserialize)]
+struct OpenStream {
+    room: RoomView,
+    participant: ParticipantView,
+    producer: ProducerView,
+    first_rtp_at: UnixMs,
+}
+
+/// What a room is, for whoever has to end it after a crash.
+#[derive(Serialize, Deserialize)]
+struct OpenRoom {
+    room: RoomId,
+    fact: FactId,
+    since: UnixMs,
+}
+
+fn stream_key(producer: ProducerId) -> String {
+    format!("stream/{producer}")
+}
+
+fn progress_key(producer: ProducerId) -> String {
+    format!("progress/{producer}")
+}
+
+fn room_key(open: Uuid) -> String {
+    format!("room/{open}")
+}
+
+fn bytes<T: Serialize>(value: &T) -> Option<Box<[u8]>> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => Some(bytes.into()),
+        Err(error) => {
+            tracing::error!(%error, "a fact cannot be written down");
+            None
+        }
+    }
+}
+
+impl Scribe {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            store,
+            boot: Uuid::new_v4(),
+            began: Instant::now(),
+            writing: watch::Sender::new(0),
+        }
+    }
+
+    fn writing(&self) -> Writing {
+        self.writing.send_modify(|count| *count += 1);
+        Writing(self.writing.clone())
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits until all facts that were told are in the store.
+    pub(super) async fn written(&self) {
+        let mut writing = self.writing.subscribe();
+        // The sender is here.
+        drop(writing.wait_for(|count| *count == 0).await);
+    }
+
+    /// Has the store take a fact, however long that takes.
+    async fn note(&self, job: &Job, fact: &Fact, id: FactId) -> Saved {
+        let (topic, mut payload) = entry(fact);
+        if let Value::Object(payload) = &mut payload {
+            payload.insert("node".to_owned(), json!(self.store.node()));
+            payload.insert("boot".to_owned(), json!(self.boot));
+            payload.insert("monotonicMs".to_owned(), json!(job.monotonic_ms));
+        }
+        let call = bytes(&*job.input).unwrap_or_default();
+        let owed: Vec<_> = job
+            .owed
+            .iter()
+            .map(|plugin| (Arc::clone(plugin), call.clone()))
+            .collect();
+        let note = Note {
+            id: id.0,
+            at: job.input.at(),
+            topic,
+            room: job.input.room().as_str(),
+            user: job.input.user(),
+            producer: job.input.producer(),
+            payload: &payload,
+            owed: &owed,
+            open: &job.rows,
+        };
+        loop {
+            match self.store.note(&note) {
+                Ok(saved) => return saved,
+                Err(_) => tokio::time::sleep(BEHIND).await,
+            }
+        }
+    }
+}
+
+/// What the ledger says of a fact: its topic, and its payload but for who writes it.
+fn entry(fact: &Fact) -> (&'static str, Value) {
+    match fact {
+        Fact::FirstRtp {
+            participant,
+            producer,
+            packet,
+            ..
+        } => (
+            "media.first-rtp",
+            json!({ "participant": participant.id, "source": producer.source, "packet": packet }),
+        ),
+        Fact::ProducerPaused {
+            participant,
+            producer,
+            cause,
+            media,
+            ..
+        } => (
+            "media.paused",
+            json!({
+                "participant": participant.id, "source": producer.source,
+                "cause": cause, "media": media,
+            }),
+        ),
+        Fact::ProducerResumed {
+            participant,
+            producer,
+            cause,
+            media,
+            ..
+        } => (
+            "media.resumed",
+            json!({
+                "participant": participant.id, "source": producer.source,
+                "cause": cause, "media": media,
+            }),
+        ),
+        Fact::ProducerClosed {
+            participant,
+            producer,
+            reason,
+            first_rtp_at,
+            media,
+            ..
+        } => (
+            "media.closed",
+            json!({
+                "participant": participant.id, "source": producer.source, "reason": reason,
+                "firstRtpAt": first_rtp_at, "media": media,
+            }),
+        ),
+        Fact::RoomClosed { reason, .. } => ("room.closed", json!({ "reason": reason })),
+        Fact::RoomOpened { .. }
+        | Fact::Timer { .. }
+        | Fact::Joined(_)
+        | Fact::Left { .. }
+        | Fact::NewProducer { .. }
+        | Fact::SpeakerChanged { .. } => ("room.event", json!({})),
+    }
+}
+
+/// What a fact changes of what is open.
+fn rows(fact: &Fact, open: Uuid) -> Vec<Row> {
+    match fact {
+        Fact::FirstRtp {
+            room,
+            participant,
+            producer,
+            at,
+            ..
+        } => {
+            let stream = OpenStream {
+                room: room.clone(),
+                participant: participant.clone(),
+                producer: producer.clone(),
+                first_rtp_at: *at,
+            };
+            let progress = Progress {
+                media: MediaCount::default(),
+                at: *at,
+            };
+            vec![
+                (stream_key(producer.id), bytes(&stream)),
+                (progress_key(producer.id), bytes(&progress)),
+            ]
+        }
+        Fact::ProducerPaused {
+            producer,
+            media,
+            at,
+            ..
+        }
+        | Fact::ProducerResumed {
+            producer,
+            media,
+            at,
+            ..
+        } => {
+            let progress = Progress {
+                media: *media,
+                at: *at,
+            };
+            vec![(progress_key(producer.id), bytes(&progress))]
+        }
+        Fact::ProducerClosed { producer, .. } => {
+            let id = producer.id;
+            vec![(stream_key(id), None), (progress_key(id), None)]
+        }
+        Fact::RoomClosed { .. } => vec![(room_key(open), None)],
+        _ => Vec::new(),
+    }
+}
+
+impl Journal {
+    pub(super) fn new(host: PluginHost) -> Self {
+        let (jobs, queue) = mpsc::channel(ON_THE_WAY);
+        tokio::spawn(write(queue, Arc::clone(&host.shared.scribe)));
+        Self {
+            host,
+            jobs,
+            open: Uuid::new_v4(),
+        }
+    }
+
+    /// Tells every plugin, once the fact is in the ledger if it is one that is recorded, and
+    /// does not wait. Each plugin learns of a room's facts in the order of these calls.
+    pub fn tell(&self, fact: Fact) {
+        if let Fact::RoomOpened { room, at } = &fact {
+            let open = OpenRoom {
+                room: room.id.clone(),
+                fact: FactId::random(),
+                since: *at,
+            };
+            self.keep(vec![(room_key(self.open), bytes(&open))]);
+        }
+        match fact.id() {
+            Some(_) => self.record(fact, None),
+            None => self.host.notify(fact),
+        }
+    }
+
+    /// As [`Self::tell`], for the end of a stream of which is still to be counted what was
+    /// received.
+    pub fn tell_counted(&self, fact: Fact, counting: Counting) {
+        match fact.id() {
+            Some(_) => self.record(fact, Some(counting)),
+            None => self.host.notify(fact),
+        }
+    }
+
+    /// Keeps how far streams have come, lest a crash takes that away.
+    pub fn progress(&self, streams: impl IntoIterator<Item = (ProducerId, Progress)>) {
+        let row = |(producer, progress)| Some((progress_key(producer), bytes(&progress)?));
+        let rows = streams.into_iter().filter_map(row).collect();
+        // Of a stream that ends meanwhile, nothing is kept.
+        if let Err(error) = self.host.shared.scribe.store.refresh_open(rows) {
+            // The next one comes soon.
+            tracing::warn!(%error, "how far streams have come is not kept");
+        }
+    }
+
+    fn record(&self, fact: Fact, counting: Option<Counting>) {
+        let rows = rows(&fact, self.open);
+        let job = self.job(fact, counting, rows, Telling::recorded);
+        if let Err(refused) = self.jobs.try_send(job) {
+            lost(refused.into_inner());
+        }
+    }
+
+    /// Takes the fact's place in the lanes.
+    fn job(
+        &self,
+        fact: Fact,
+        counting: Option<Counting>,
+        rows: Vec<Row>,
+        telling: impl Fn(&Arc<Input>, &Receipt) -> Telling,
+    ) -> Job {
+        let shared = &self.host.shared;
+        let input = Arc::new(Input::Fact(fact));
+        let receipt = Receipt::default();
+        let (mut begin, mut waiting, mut owed) = (Vec::new(), Vec::new(), Vec::new());
+        for plugin in self.host.with_hook(input.hook()) {
+            let Some(lane) = plugin.lane(input.room()) else {
+                continue;
+            };
+            let told = lane.tell(telling(&input, &receipt));
+            if told == Told::Refused {
+                continue;
+            }
+            if told == Told::Begins {
+                begin.push(Arc::clone(lane));
+            }
+            if plugin.on_failure(input.hook()) == OnFailure::Retry {
+                owed.push(Arc::clone(plugin.name()));
+            }
+            if told != Told::Stopped {
+                waiting.push(Arc::clone(lane));
+            }
+        }
+        Lane::begin_all(begin);
+        Job {
+            input,
+            counting,
+            monotonic_ms: shared.scribe.monotonic_ms(),
+            receipt,
+            waiting,
+            owed,
+            rows,
+            _writing: shared.scribe.writing(),
+        }
+    }
+}
+
+/// Writes a room's facts, one after the other, until nobody can tell any more.
+async fn write(mut jobs: mpsc::Receiver<Job>, scribe: Arc<Scribe>) {
+    while let Some(mut job) = jobs.recv().await {
+        if let Some(counting) = job.counting.take() {
+            job.count(counting.await);
+        }
+        let Input::Fact(fact) = &*job.input else {
+            continue;
+        };
+        let Some(id) = fact.id() else { continue };
+        let saved = scribe.note(&job, fact, id).await;
+        if !job.waiting.is_empty() {
+            tokio::spawn(hand_out(job, saved));
+        }
+    }
+}
+
+impl Job {
+    fn count(&mut self, counted: MediaCount) {
+        if let Input::Fact(Fact::ProducerClosed { media, .. }) = Arc::make_mut(&mut self.input) {
+            *media = counted;
+        }
+    }
+}
+
+/// Has the fact told when the disk has it. If the store stops before, what is owed is told
+/// after the next start.
+async fn hand_out(job: Job, saved: Saved) {
+    if saved.eventually().await {
+        tell(&job);
+    }
+}
+
+fn tell(job: &Job) {
+    // Nobody else sets it.
+    drop(job.receipt.set(Arc::clone(&job.input)));
+    for lane in &job.waiting {
+        lane.recorded(job.input.room());
+    }
+}
+
+/// Ends what a crash has left open, and tells what it has kept plugins from being told.
+pub(super) async fn recover(host: &PluginHost) {
+    for plugin in &host.shared.plugins {
+        plugin.tell_owed();
+    }
+    let began = Instant::now();
+    let left = LeftOpen::read(host.shared.scribe.store.open_rows());
+    let (streams, rooms) = (left.streams.len(), left.rooms.len());
+    let journal = Journal::new(host.clone());
+    for (fact, rows) in left.into_facts() {
+        let job = journal.job(fact, None, rows, Telling::left_over);
+        if journal.jobs.send(job).await.is_err() {
+            tracing::error!("what a crash has left open cannot be ended");
+            return;
+        }
+    }
+    if streams + rooms > 0 {
+        host.shared.scribe.written().await;
+        tracing::warn!(
+            streams,
+            rooms,
+            took = ?began.elapsed(),
+            "an earlier run of the server did not stop in order: what it left open is ended"
+        );
+    }
+}
+
+/// What a crash has left open.
+#[derive(Default)]
+struct LeftOpen {
+    streams: BTreeMap<String, OpenStream>,
+    progress: HashMap<String, Progress>,
+    rooms: Vec<(String, OpenRoom)>,
+    /// Of which nothing can be said.
+    spoilt: Vec<String>,
+}
+
+impl LeftOpen {
+    fn read(rows: Vec<(String, Box<[u8]>)>) -> Self {
+        let mut left = Self::default();
+        for (key, value) in rows {
+            let read = match key.split_once('/') {
+                Some(("stream", id)) => serde_json::from_slice(&value)
+                    .map(|stream| drop(left.streams.insert(id.to_owned(), stream))),
+                Some(("progress", id)) => serde_json::from_slice(&value)
+                    .map(|progress| drop(left.progress.insert(id.to_owned(), progress))),
+                Some(("room", _)) => {
+                    serde_json::from_slice(&value).map(|room| left.rooms.push((key.clone(), room)))
+                }
+                _ => Err(serde::de::Error::custom("nobody writes such rows")),
+            };
+            if let Err(error) = read {
+                let row = String::from_utf8_lossy(&value);
+                tracing::error!(key, %row, %error, "a row of what was open cannot be read");
+                left.spoilt.push(key);
+            }
+        }
+        left
+    }
+
+    /// The ends, streams before rooms, with the rows that are over by them.
+    fn into_facts(mut self) -> Vec<(Fact, Vec<Row>)> {
+        let mut facts = Vec::new();
+        let mut last: HashMap<RoomId, UnixMs> = HashMap::new();
+        for (id, stream) in std::mem::take(&mut self.streams) {
+            let progress = self.progress.remove(&id);
+            let mut room = stream.room;
+            room.participants = 0;
+            let at = progress.map_or(stream.first_rtp_at, |progress| progress.at);
+            let last = last.entry(room.id.clone()).or_insert(at);
+            *last = at.max(*last);
+            let closed = Fact::ProducerClosed {
+                fact: FactId::closed(stream.producer.id),
+                room,
+                participant: stream.participant,
+                producer: stream.producer,
+                reason: RECOVERED.to_owned(),
+                first_rtp_at: Some(stream.first_rtp_at),
+                media: progress.map(|progress| progress.media).unwrap_or_default(),
+                at,
+            };
+            let over = rows(&closed, Uuid::nil());
+            facts.push((closed, over));
+        }
+        let spoilt = self.spoilt.into_iter().map(|key| (key, None));
+        let mut spoilt: Vec<Row> = spoilt.collect();
+        for (key, room) in self.rooms {
+            let at = last.get(&room.room).copied().unwrap_or(room.since);
+            let closed = Fact::RoomClosed {
+                room: RoomView {
+                    id: room.room,
+                    participants: 0,
+                },
+                reason: RECOVERED.to_owned(),
+                fact: room.fact,
+                at,
+            };
+            let mut over = vec![(key, None)];
+            over.append(&mut spoilt);
+            facts.push((closed, over));
+        }
+        facts
+    }
+}
+
+/// There is no way to write the fact down but in the log.
+fn lost(job: Job) {
+    let call = serde_json::to_string(&*job.input).unwrap_or_default();
+    tracing::error!(
+        call,
+        "a fact is not in the ledger: too many wait for the disk. Plugins are told all the same"
+    );
+    tell(&job);
+}
