@@ -50,7 +50,8 @@ impl Default for LedgerConfig {
 pub struct SinkConfig {
     /// Unique; what it has taken is remembered by it.
     pub name: String,
-    /// What the topics that it wants begin with. Default none, which is all topics.
+    /// What the topics that it wants begin with, those of facts that the server notes
+    /// (`media.`, `room.`) included. Default none, which is all that plugins publish.
     pub topics: Vec<String>,
     /// What it is.
     pub kind: SinkKind,
@@ -124,7 +125,7 @@ impl SigningKey {
 }
 
 impl SinkConfig {
-    /// `published.jsonl`, with all topics.
+    /// `published.jsonl`, with all that plugins publish.
     #[must_use]
     pub fn published() -> Self {
         Self {

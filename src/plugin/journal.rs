@@ -167,9 +167,12 @@ impl Scribe {
         drop(writing.wait_for(|count| *count == 0).await);
     }
 
-    /// Has the store take a fact, however long that takes.
-    async fn note(&self, job: &Job, fact: &Fact, id: FactId) -> Saved {
-        let (topic, mut payload) = entry(fact);
+    /// Has the store take a fact, however long that takes; `None` of what is not recorded.
+    async fn note(&self, job: &Job) -> Option<Saved> {
+        let Input::Fact(fact) = &*job.input else {
+            return None;
+        };
+        let (id, (topic, mut payload)) = (fact.id()?, entry(fact)?);
         if let Value::Object(payload) = &mut payload {
             payload.insert("node".to_owned(), json!(self.store.node()));
             payload.insert("boot".to_owned(), json!(self.boot));
@@ -194,16 +197,17 @@ impl Scribe {
         };
         loop {
             match self.store.note(&note) {
-                Ok(saved) => return saved,
+                Ok(saved) => return Some(saved),
                 Err(_) => tokio::time::sleep(BEHIND).await,
             }
         }
     }
 }
 
-/// What the ledger says of a fact: its topic, and its payload but for who writes it.
-fn entry(fact: &Fact) -> (&'static str, Value) {
-    match fact {
+/// What the ledger says of a fact, if it is one of those that are recorded: its topic, and
+/// its payload but for who writes it.
+fn entry(fact: &Fact) -> Option<(&'static str, Value)> {
+    Some(match fact {
         Fact::FirstRtp {
             participant,
             producer,
@@ -219,26 +223,26 @@ fn entry(fact: &Fact) -> (&'static str, Value) {
             cause,
             media,
             ..
-        } => (
-            "media.paused",
-            json!({
-                "participant": participant.id, "source": producer.source,
-                "cause": cause, "media": media,
-            }),
-        ),
-        Fact::ProducerResumed {
+        }
+        | Fact::ProducerResumed {
             participant,
             producer,
             cause,
             media,
             ..
-        } => (
-            "media.resumed",
-            json!({
+        } => {
+            let paused = matches!(fact, Fact::ProducerPaused { .. });
+            let payload = json!({
                 "participant": participant.id, "source": producer.source,
                 "cause": cause, "media": media,
-            }),
-        ),
+            });
+            let topic = if paused {
+                "media.paused"
+            } else {
+                "media.resumed"
+            };
+            (topic, payload)
+        }
         Fact::ProducerClosed {
             participant,
             producer,
@@ -254,13 +258,8 @@ fn entry(fact: &Fact) -> (&'static str, Value) {
             }),
         ),
         Fact::RoomClosed { reason, .. } => ("room.closed", json!({ "reason": reason })),
-        Fact::RoomOpened { .. }
-        | Fact::Timer { .. }
-        | Fact::Joined(_)
-        | Fact::Left { .. }
-        | Fact::NewProducer { .. }
-        | Fact::SpeakerChanged { .. } => ("room.event", json!({})),
-    }
+        _ => return None,
+    })
 }
 
 /// What a fact changes of what is open.
@@ -421,12 +420,9 @@ async fn write(mut jobs: mpsc::Receiver<Job>, scribe: Arc<Scribe>) {
         if let Some(counting) = job.counting.take() {
             job.count(counting.await);
         }
-        let Input::Fact(fact) = &*job.input else {
-            continue;
-        };
-        let Some(id) = fact.id() else { continue };
-        let saved = scribe.note(&job, fact, id).await;
-        if !job.waiting.is_empty() {
+        if let Some(saved) = scribe.note(&job).await
+            && !job.waiting.is_empty()
+        {
             tokio::spawn(hand_out(job, saved));
         }
     }
@@ -462,16 +458,17 @@ pub(super) async fn recover(host: &PluginHost) {
         plugin.tell_owed();
     }
     let began = Instant::now();
-    let left = LeftOpen::read(host.shared.scribe.store.open_rows());
+    let mut left = LeftOpen::read(host.shared.scribe.store.open_rows());
     let (streams, rooms) = (left.streams.len(), left.rooms.len());
     let journal = Journal::new(host.clone());
-    for (fact, rows) in left.into_facts() {
+    for (fact, rows) in left.take_facts() {
         let job = journal.job(fact, None, rows, Telling::left_over);
         if journal.jobs.send(job).await.is_err() {
             tracing::error!("what a crash has left open cannot be ended");
             return;
         }
     }
+    journal.keep(left.spoilt.into_iter().map(|key| (key, None)).collect());
     if streams + rooms > 0 {
         host.shared.scribe.written().await;
         tracing::warn!(
@@ -517,7 +514,7 @@ impl LeftOpen {
     }
 
     /// The ends, streams before rooms, with the rows that are over by them.
-    fn into_facts(mut self) -> Vec<(Fact, Vec<Row>)> {
+    fn take_facts(&mut self) -> Vec<(Fact, Vec<Row>)> {
         let mut facts = Vec::new();
         let mut last: HashMap<RoomId, UnixMs> = HashMap::new();
         for (id, stream) in std::mem::take(&mut self.streams) {
@@ -540,9 +537,7 @@ impl LeftOpen {
             let over = rows(&closed, Uuid::nil());
             facts.push((closed, over));
         }
-        let spoilt = self.spoilt.into_iter().map(|key| (key, None));
-        let mut spoilt: Vec<Row> = spoilt.collect();
-        for (key, room) in self.rooms {
+        for (key, room) in std::mem::take(&mut self.rooms) {
             let at = last.get(&room.room).copied().unwrap_or(room.since);
             let closed = Fact::RoomClosed {
                 room: RoomView {
@@ -553,9 +548,7 @@ impl LeftOpen {
                 fact: room.fact,
                 at,
             };
-            let mut over = vec![(key, None)];
-            over.append(&mut spoilt);
-            facts.push((closed, over));
+            facts.push((closed, vec![(key, None)]));
         }
         facts
     }

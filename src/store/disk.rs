@@ -121,7 +121,7 @@ impl Disk {
         }
         let disk = Self {
             access: Arc::new(access),
-            keep: *ledger,
+            keep: ledger.clone(),
             extent,
             oldest,
             files,
