@@ -9,8 +9,10 @@
 //! What a crash would leave open, running streams and rooms, is noted as well, and ended by
 //! [`PluginHost::recover`] with reason [`RECOVERED`].
 
+mod open;
+mod recovery;
+
 use std::{
-    collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -22,15 +24,17 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use self::open::{Row, bytes};
+pub(super) use self::recovery::recover;
 use super::{
     PluginHost,
-    call::{Fact, Input, ParticipantView, ProducerView, RoomView},
+    call::{Fact, Input},
     lane::{Lane, Told},
     queue::{Receipt, Telling},
 };
 use crate::{
     config::OnFailure,
-    model::{FactId, MediaCount, ProducerId, RoomId, UnixMs},
+    model::{MediaCount, ProducerId, UnixMs},
     store::{Note, Saved, Store},
 };
 
@@ -52,9 +56,9 @@ pub type Counting = Pin<Box<dyn Future<Output = MediaCount> + Send>>;
 #[derive(Clone)]
 pub struct Journal {
     host: PluginHost,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<(Job, Option<Counting>)>,
     /// What the room is known by while it is open.
-    open: Uuid,
+    room: Uuid,
 }
 
 /// How far a stream has come that is running.
@@ -80,7 +84,6 @@ pub(super) struct Scribe {
 /// A fact on its way.
 struct Job {
     input: Arc<Input>,
-    counting: Option<Counting>,
     /// By the clock that nobody sets.
     monotonic_ms: u64,
     receipt: Receipt,
@@ -90,54 +93,12 @@ struct Job {
     _writing: Writing,
 }
 
-/// A change of what a crash would leave open.
-type Row = (String, Option<Box<[u8]>>);
-
 /// Counts a fact among those that are not in the store yet.
 struct Writing(watch::Sender<usize>);
 
 impl Drop for Writing {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
-    }
-}
-
-/// What a stream is, for whoever has to end it after a crash.
-#[derive(Serialize, Deserialize)]
-struct OpenStream {
-    room: RoomView,
-    participant: ParticipantView,
-    producer: ProducerView,
-    first_rtp_at: UnixMs,
-}
-
-/// What a room is, for whoever has to end it after a crash.
-#[derive(Serialize, Deserialize)]
-struct OpenRoom {
-    room: RoomId,
-    fact: FactId,
-    since: UnixMs,
-}
-
-fn stream_key(producer: ProducerId) -> String {
-    format!("stream/{producer}")
-}
-
-fn progress_key(producer: ProducerId) -> String {
-    format!("progress/{producer}")
-}
-
-fn room_key(open: Uuid) -> String {
-    format!("room/{open}")
-}
-
-fn bytes<T: Serialize>(value: &T) -> Option<Box<[u8]>> {
-    match serde_json::to_vec(value) {
-        Ok(bytes) => Some(bytes.into()),
-        Err(error) => {
-            tracing::error!(%error, "a fact cannot be written down");
-            None
-        }
     }
 }
 
@@ -262,58 +223,6 @@ fn entry(fact: &Fact) -> Option<(&'static str, Value)> {
     })
 }
 
-/// What a fact changes of what is open.
-fn rows(fact: &Fact, open: Uuid) -> Vec<Row> {
-    match fact {
-        Fact::FirstRtp {
-            room,
-            participant,
-            producer,
-            at,
-            ..
-        } => {
-            let stream = OpenStream {
-                room: room.clone(),
-                participant: participant.clone(),
-                producer: producer.clone(),
-                first_rtp_at: *at,
-            };
-            let progress = Progress {
-                media: MediaCount::default(),
-                at: *at,
-            };
-            vec![
-                (stream_key(producer.id), bytes(&stream)),
-                (progress_key(producer.id), bytes(&progress)),
-            ]
-        }
-        Fact::ProducerPaused {
-            producer,
-            media,
-            at,
-            ..
-        }
-        | Fact::ProducerResumed {
-            producer,
-            media,
-            at,
-            ..
-        } => {
-            let progress = Progress {
-                media: *media,
-                at: *at,
-            };
-            vec![(progress_key(producer.id), bytes(&progress))]
-        }
-        Fact::ProducerClosed { producer, .. } => {
-            let id = producer.id;
-            vec![(stream_key(id), None), (progress_key(id), None)]
-        }
-        Fact::RoomClosed { .. } => vec![(room_key(open), None)],
-        _ => Vec::new(),
-    }
-}
-
 impl Journal {
     pub(super) fn new(host: PluginHost) -> Self {
         let (jobs, queue) = mpsc::channel(ON_THE_WAY);
@@ -321,20 +230,15 @@ impl Journal {
         Self {
             host,
             jobs,
-            open: Uuid::new_v4(),
+            room: Uuid::new_v4(),
         }
     }
 
     /// Tells every plugin, once the fact is in the ledger if it is one that is recorded, and
     /// does not wait. Each plugin learns of a room's facts in the order of these calls.
     pub fn tell(&self, fact: Fact) {
-        if let Fact::RoomOpened { room, at } = &fact {
-            let open = OpenRoom {
-                room: room.id.clone(),
-                fact: FactId::random(),
-                since: *at,
-            };
-            self.keep(vec![(room_key(self.open), bytes(&open))]);
+        if matches!(fact, Fact::RoomOpened { .. }) {
+            self.keep(open::rows(&fact, self.room));
         }
         match fact.id() {
             Some(_) => self.record(fact, None),
@@ -353,7 +257,7 @@ impl Journal {
 
     /// Keeps how far streams have come, lest a crash takes that away.
     pub fn progress(&self, streams: impl IntoIterator<Item = (ProducerId, Progress)>) {
-        let row = |(producer, progress)| Some((progress_key(producer), bytes(&progress)?));
+        let row = |(producer, progress)| open::progress(producer, &progress);
         let rows = streams.into_iter().filter_map(row).collect();
         // Of a stream that ends meanwhile, nothing is kept.
         if let Err(error) = self.host.shared.scribe.store.refresh_open(rows) {
@@ -362,11 +266,20 @@ impl Journal {
         }
     }
 
+    fn keep(&self, rows: Vec<Row>) {
+        if rows.is_empty() {
+            return;
+        }
+        if let Err(error) = self.host.shared.scribe.store.keep_open(rows) {
+            tracing::warn!(%error, "what a crash would leave open is not kept");
+        }
+    }
+
     fn record(&self, fact: Fact, counting: Option<Counting>) {
-        let rows = rows(&fact, self.open);
-        let job = self.job(fact, counting, rows, Telling::recorded);
-        if let Err(refused) = self.jobs.try_send(job) {
-            lost(refused.into_inner());
+        let rows = open::rows(&fact, self.room);
+        let job = self.job(fact, rows, Telling::recorded);
+        if let Err(refused) = self.jobs.try_send((job, counting)) {
+            lost(&refused.into_inner().0);
         }
     }
 
@@ -374,7 +287,6 @@ impl Journal {
     fn job(
         &self,
         fact: Fact,
-        counting: Option<Counting>,
         rows: Vec<Row>,
         telling: impl Fn(&Arc<Input>, &Receipt) -> Telling,
     ) -> Job {
@@ -403,7 +315,6 @@ impl Journal {
         Lane::begin_all(begin);
         Job {
             input,
-            counting,
             monotonic_ms: shared.scribe.monotonic_ms(),
             receipt,
             waiting,
@@ -415,9 +326,9 @@ impl Journal {
 }
 
 /// Writes a room's facts, one after the other, until nobody can tell any more.
-async fn write(mut jobs: mpsc::Receiver<Job>, scribe: Arc<Scribe>) {
-    while let Some(mut job) = jobs.recv().await {
-        if let Some(counting) = job.counting.take() {
+async fn write(mut jobs: mpsc::Receiver<(Job, Option<Counting>)>, scribe: Arc<Scribe>) {
+    while let Some((mut job, counting)) = jobs.recv().await {
+        if let Some(counting) = counting {
             job.count(counting.await);
         }
         if let Some(saved) = scribe.note(&job).await
@@ -452,114 +363,12 @@ fn tell(job: &Job) {
     }
 }
 
-/// Ends what a crash has left open, and tells what it has kept plugins from being told.
-pub(super) async fn recover(host: &PluginHost) {
-    for plugin in &host.shared.plugins {
-        plugin.tell_owed();
-    }
-    let began = Instant::now();
-    let mut left = LeftOpen::read(host.shared.scribe.store.open_rows());
-    let (streams, rooms) = (left.streams.len(), left.rooms.len());
-    let journal = Journal::new(host.clone());
-    for (fact, rows) in left.take_facts() {
-        let job = journal.job(fact, None, rows, Telling::left_over);
-        if journal.jobs.send(job).await.is_err() {
-            tracing::error!("what a crash has left open cannot be ended");
-            return;
-        }
-    }
-    journal.keep(left.spoilt.into_iter().map(|key| (key, None)).collect());
-    if streams + rooms > 0 {
-        host.shared.scribe.written().await;
-        tracing::warn!(
-            streams,
-            rooms,
-            took = ?began.elapsed(),
-            "an earlier run of the server did not stop in order: what it left open is ended"
-        );
-    }
-}
-
-/// What a crash has left open.
-#[derive(Default)]
-struct LeftOpen {
-    streams: BTreeMap<String, OpenStream>,
-    progress: HashMap<String, Progress>,
-    rooms: Vec<(String, OpenRoom)>,
-    /// Of which nothing can be said.
-    spoilt: Vec<String>,
-}
-
-impl LeftOpen {
-    fn read(rows: Vec<(String, Box<[u8]>)>) -> Self {
-        let mut left = Self::default();
-        for (key, value) in rows {
-            let read = match key.split_once('/') {
-                Some(("stream", id)) => serde_json::from_slice(&value)
-                    .map(|stream| drop(left.streams.insert(id.to_owned(), stream))),
-                Some(("progress", id)) => serde_json::from_slice(&value)
-                    .map(|progress| drop(left.progress.insert(id.to_owned(), progress))),
-                Some(("room", _)) => {
-                    serde_json::from_slice(&value).map(|room| left.rooms.push((key.clone(), room)))
-                }
-                _ => Err(serde::de::Error::custom("nobody writes such rows")),
-            };
-            if let Err(error) = read {
-                let row = String::from_utf8_lossy(&value);
-                tracing::error!(key, %row, %error, "a row of what was open cannot be read");
-                left.spoilt.push(key);
-            }
-        }
-        left
-    }
-
-    /// The ends, streams before rooms, with the rows that are over by them.
-    fn take_facts(&mut self) -> Vec<(Fact, Vec<Row>)> {
-        let mut facts = Vec::new();
-        let mut last: HashMap<RoomId, UnixMs> = HashMap::new();
-        for (id, stream) in std::mem::take(&mut self.streams) {
-            let progress = self.progress.remove(&id);
-            let mut room = stream.room;
-            room.participants = 0;
-            let at = progress.map_or(stream.first_rtp_at, |progress| progress.at);
-            let last = last.entry(room.id.clone()).or_insert(at);
-            *last = at.max(*last);
-            let closed = Fact::ProducerClosed {
-                fact: FactId::closed(stream.producer.id),
-                room,
-                participant: stream.participant,
-                producer: stream.producer,
-                reason: RECOVERED.to_owned(),
-                first_rtp_at: Some(stream.first_rtp_at),
-                media: progress.map(|progress| progress.media).unwrap_or_default(),
-                at,
-            };
-            let over = rows(&closed, Uuid::nil());
-            facts.push((closed, over));
-        }
-        for (key, room) in std::mem::take(&mut self.rooms) {
-            let at = last.get(&room.room).copied().unwrap_or(room.since);
-            let closed = Fact::RoomClosed {
-                room: RoomView {
-                    id: room.room,
-                    participants: 0,
-                },
-                reason: RECOVERED.to_owned(),
-                fact: room.fact,
-                at,
-            };
-            facts.push((closed, vec![(key, None)]));
-        }
-        facts
-    }
-}
-
 /// There is no way to write the fact down but in the log.
-fn lost(job: Job) {
+fn lost(job: &Job) {
     let call = serde_json::to_string(&*job.input).unwrap_or_default();
     tracing::error!(
         call,
         "a fact is not in the ledger: too many wait for the disk. Plugins are told all the same"
     );
-    tell(&job);
+    tell(job);
 }

@@ -21,7 +21,7 @@ use super::{
     load,
     manifest::Manifest,
     meters::{Meters, Named},
-    queue::{Receipt, Telling},
+    queue::Telling,
     shadow::ShadowStatus,
     throttle::Throttle,
 };
@@ -280,35 +280,6 @@ impl Place {
         Ok(place)
     }
 
-    /// Tells what an earlier run of the server has not told, in its order.
-    pub(super) fn tell_owed(&self) {
-        let (name, store) = (self.name(), &self.common.store);
-        let mut begin = Vec::new();
-        for owed in store.owed(name) {
-            let input = match serde_json::from_slice::<Input>(&owed.call) {
-                Ok(input) => Arc::new(input),
-                Err(error) => {
-                    let call = String::from_utf8_lossy(&owed.call);
-                    tracing::error!(
-                        plugin = %name, %call, %error,
-                        "a fact of an earlier run cannot be read: it is a dead letter"
-                    );
-                    let letter = json!({ "at": UnixMs::now(), "plugin": name, "call": call });
-                    drop(store.forgive(name, owed.fact, letter));
-                    continue;
-                }
-            };
-            let receipt = Receipt::from(std::sync::OnceLock::from(Arc::clone(&input)));
-            let Some(lane) = self.lane(input.room()) else {
-                continue;
-            };
-            if lane.tell(Telling::left_over(&input, &receipt)) == Told::Begins {
-                begin.push(Arc::clone(lane));
-            }
-        }
-        Lane::begin_all(begin);
-    }
-
     /// Has timers told from now on, those that were due earlier at once.
     pub(super) fn begin_timers(self: &Arc<Self>) {
         tokio::spawn(run_timers(Arc::downgrade(self)));
@@ -494,7 +465,7 @@ impl Place {
             match lane.map_or(Told::Refused, |lane| lane.tell(Telling::new(&input))) {
                 Told::Queued => {}
                 Told::Begins => begin.extend(lane.map(Arc::clone)),
-                Told::Refused => refused.push(timer),
+                Told::Refused | Told::Stopped => refused.push(timer),
             }
         }
         Lane::begin_all(begin);

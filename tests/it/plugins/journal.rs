@@ -88,11 +88,7 @@ async fn entries(rig: &Rig) -> Vec<Value> {
 async fn story(rig: &Rig, length: usize) -> Vec<String> {
     let ledger = rig.store.ledger();
     let last = u64::try_from(length).unwrap().saturating_sub(1);
-    assert!(
-        ledger.grown(last, LIMIT).await,
-        "{:?}",
-        entries(rig).await
-    );
+    assert!(ledger.grown(last, LIMIT).await, "{:?}", entries(rig).await);
     let entries = entries(rig).await;
     let line = |entry: &Value| match &entry["payload"] {
         Value::String(told) => told.split(' ').next().unwrap_or_default().to_owned(),
@@ -200,7 +196,12 @@ async fn what_a_stop_leaves_untold_is_told_after_the_next_start() {
     rig.host.recover().await;
     assert_eq!(
         story(&rig, 4).await,
-        ["media.first-rtp", "media.closed", "on-first-rtp", "on-producer-closed"]
+        [
+            "media.first-rtp",
+            "media.closed",
+            "on-first-rtp",
+            "on-producer-closed"
+        ]
     );
     assert!(rig.host.dead_letters(0, 10).await.unwrap().lines.is_empty());
 }
@@ -281,6 +282,8 @@ async fn a_fact_that_is_given_up_is_a_dead_letter_and_no_longer_owed() {
     let letters = tokio::time::timeout(LIMIT, letters).await.unwrap();
     assert_eq!(letters.len(), 1);
     rig.store.flush(LIMIT).await.unwrap();
-    let after = Rig::load_in(crashed(&rig), &[teller(&json!({}))]).await.unwrap();
+    let after = Rig::load_in(crashed(&rig), &[teller(&json!({}))])
+        .await
+        .unwrap();
     assert!(after.store.owed("fixture").is_empty());
 }
