@@ -36,7 +36,8 @@ use tracing::info;
 use crate::{
     media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
-        ConsumerId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User, UserId,
+        ConsumerId, FactId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User,
+        UserId,
     },
     plugin::{JoinCall, PluginHost},
     telemetry::{self, Counted},
@@ -165,7 +166,7 @@ impl Room {
         let levels = media.levels();
         let room = Arc::new(Self {
             core: Mutex::new(Core {
-                state: RoomState::new(id.clone(), limits),
+                state: RoomState::new(id.clone(), FactId::random(), limits),
                 media: Some(Arc::new(media)),
                 transports: HashMap::new(),
                 producers: HashMap::new(),

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    model::{Codec, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId},
+    model::{
+        Codec, FactId, FirstPacket, MediaCount, ParticipantId, ProducerId, RoomId, Source, UnixMs,
+        User, UserId,
+    },
     plugin::{
         CommandCall, ConsumeCall, Fact, Input, JoinCall, ParticipantView, ProduceCall,
         ProducerView, RoomView, SpeakerView,
@@ -150,6 +153,8 @@ impl Life {
                 room: two.clone(),
                 participant: speaker(),
                 producer: self.producer.clone(),
+                packet: FirstPacket::default(),
+                fact: FactId::first_rtp(self.producer.id),
                 at: at(4),
             },
             Fact::SpeakerChanged {
@@ -169,6 +174,8 @@ impl Life {
                 producer: self.producer.clone(),
                 reason: "closed".to_owned(),
                 first_rtp_at: Some(at(4)),
+                media: MediaCount::default(),
+                fact: FactId::closed(self.producer.id),
                 at: at(7),
             },
             Fact::Left {
@@ -180,6 +187,7 @@ impl Life {
             Fact::RoomClosed {
                 room: empty.clone(),
                 reason: "empty".to_owned(),
+                fact: FactId::random(),
                 at: at(8),
             },
         ];

@@ -8,7 +8,10 @@ use uuid::{Builder, Uuid};
 
 use super::scenario::{Scenario, UserSpec};
 use crate::{
-    model::{Codec, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId},
+    model::{
+        Codec, FactId, FirstPacket, MediaCount, ParticipantId, ProducerId, RoomId, Source, UnixMs,
+        User, UserId,
+    },
     plugin::{
         Action, CommandCall, ConsumeCall, Fact, Input, JoinCall, ParticipantView, ProduceCall,
         ProducerView, RoomView, SpeakerView, Target,
@@ -185,9 +188,12 @@ impl Scene {
             at,
         }));
         if view.participants == 0 && self.rooms.remove(room).is_some() {
-            let reason = "empty".to_owned();
-            let room = view;
-            calls.push(Input::Fact(Fact::RoomClosed { room, reason, at }));
+            calls.push(Input::Fact(Fact::RoomClosed {
+                room: view,
+                reason: "empty".to_owned(),
+                fact: FactId(self.fresh_id()),
+                at,
+            }));
         }
         calls
     }
@@ -260,6 +266,8 @@ impl Scene {
             room: self.room(room),
             participant: self.view_of(room, presence),
             producer: producing.view.clone(),
+            packet: FirstPacket::default(),
+            fact: FactId::first_rtp(id),
             at,
         }))
     }
@@ -423,6 +431,8 @@ impl Scene {
             producer: gone.view,
             reason: reason.to_owned(),
             first_rtp_at: gone.first_rtp_at,
+            media: MediaCount::default(),
+            fact: FactId::closed(id),
             at: self.now,
         }))
     }
