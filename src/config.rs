@@ -81,6 +81,8 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// `[recording]`
     pub recording: RecordingConfig,
+    /// `[billing]`
+    pub billing: BillingConfig,
     /// `[ledger]`
     pub ledger: LedgerConfig,
     /// `[[sinks]]`. Without any in the configuration: `published.jsonl`. `sinks = []` is none.
@@ -321,6 +323,24 @@ impl RoomsConfig {
         fit.max_by_key(|one| one.prefix.len())
             .map_or(self.first_rtp, |one| one.rule)
     }
+}
+
+/// What begins, though it may have to be paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BillingConfig {
+    /// Of a stream that somebody wants to begin to send while the store is not durable.
+    /// Default: it is refused.
+    pub when_not_durable: WhenNotDurable,
+}
+
+/// What becomes of a produce while a crash would lose what is noted of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenNotDurable {
+    /// It is refused. What was begun before goes on.
+    #[default]
+    Refuse,
+    /// It is allowed: what it costs may be lost.
+    Allow,
 }
 
 impl Config {

@@ -26,7 +26,6 @@ pub use call::CallProgress;
 pub use event::{Audience, CloseReason, Departure, Event, Inbox, Outbox, RoomEnd};
 use parking_lot::Mutex;
 pub use reason::Reason;
-use record::Facts;
 use registry::Registry;
 pub use registry::{Rooms, WeakRooms};
 pub use requests::{Consumed, Flow, Joined, Membership};
@@ -43,7 +42,7 @@ use crate::{
         ConsumerId, FactId, MediaCount, ParticipantId, ProducerId, Refusal, RoomId, TransportId,
         UnixMs, User, UserId,
     },
-    plugin::{JoinCall, PluginHost},
+    plugin::{JoinCall, Journal, PluginHost},
     telemetry::{self, Counted},
 };
 
@@ -84,7 +83,8 @@ pub(crate) struct Room {
     id: RoomId,
     core: Mutex<Core>,
     plugins: PluginHost,
-    facts: Arc<Facts>,
+    /// Where plugins are told from.
+    journal: Journal,
     /// Bounds the counts of streams that facts wait for.
     counting: Arc<Semaphore>,
     /// What counts as the start of a stream.
@@ -191,7 +191,7 @@ impl Room {
             }),
             id,
             plugins: registry.plugins.clone(),
-            facts: Facts::new(registry.plugins.clone()),
+            journal: registry.plugins.journal(),
             counting: Arc::clone(&registry.counting),
             first_rtp,
             events,

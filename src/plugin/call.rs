@@ -404,6 +404,11 @@ impl Input {
         if let Self::Fact(Fact::Timer { room, key, due, .. }) = self {
             staged.fired(&room.id, key, *due);
         }
+        if let Self::Fact(fact) = self
+            && let Some(id) = fact.id()
+        {
+            staged.settles(id.0);
+        }
         staged
     }
 

@@ -6,19 +6,26 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future, stream};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use super::{Room, registry::Registry};
-use crate::model::{ProducerId, UnixMs};
+use crate::{
+    media::Look,
+    model::{ProducerId, UnixMs},
+    plugin::{Journal, Progress},
+};
 
 /// Streams that are looked at at the same time: each is a request to a worker, which has
 /// packets to forward.
 const IN_FLIGHT: usize = 32;
 
+/// Streams whose progress is handed to the store at once.
+const CHUNK: usize = 512;
+
 /// Looks at all streams once in a while, until the rooms are gone.
-pub(super) async fn beat(registry: Weak<Registry>, every: Duration) {
+pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -36,26 +43,54 @@ pub(super) async fn beat(registry: Weak<Registry>, every: Duration) {
             .collect();
         drop(all);
         stream::iter(begun)
-            .for_each_concurrent(IN_FLIGHT, |(room, id)| look(room, id))
+            .map(|(room, id)| look(room, id))
+            .buffer_unordered(IN_FLIGHT)
+            .filter_map(future::ready)
+            .chunks(CHUNK)
+            .for_each(|progress| future::ready(journal.progress(progress)))
             .await;
     }
 }
 
-async fn look(room: Weak<Room>, id: ProducerId) {
-    let producer = room.upgrade().and_then(|room| {
+/// Looks at one stream; how far it has come, if it is known to run.
+
+async fn look(room: Weak<Room>, id: ProducerId) -> Option<(ProducerId, Progress)> {
+    let producer = {
+        let room = room.upgrade()?;
         let core = room.core.lock();
-        core.producers.get(&id).map(|one| one.producer.clone())
-    });
-    let Some(producer) = producer else { return };
+        core.producers.get(&id)?.producer.clone()
+    };
     let look = producer.look().await;
+    let reachable = producer.is_reachable();
     drop(producer);
-    let Some(room) = room.upgrade() else { return };
     match look {
-        Ok(look) => room.change(|core| {
+        Ok(look) => room.upgrade()?.looked(id, look, reachable),
+        Err(error) => {
+            // Nothing is known, so nothing follows.
+            debug!(producer = %id, %error, "stream not looked at");
+            None
+        }
+    }
+}
+
+impl Room {
+    /// Takes what was seen of a stream. It is known to run if packets have come, or if its
+    /// sender is there and silent for no longer than may be.
+    fn looked(
+        self: &Arc<Self>,
+        id: ProducerId,
+        look: Look,
+        reachable: bool,
+    ) -> Option<(ProducerId, Progress)> {
+        let at = UnixMs::now();
+        let mut runs = false;
+        self.change(|core| {
             let last = look.received.last_rtp_at;
-            core.state.on_look(id, last, look.grew, UnixMs::now())
-        }),
-        // Nothing is known, so nothing follows.
-        Err(error) => debug!(producer = %id, %error, "stream not looked at"),
+            let out = core.state.on_look(id, last, look.grew, at);
+            runs = look.grew || (reachable && !core.state.is_silent(id));
+            out
+        });
+        let media = look.received;
+        runs.then_some((id, Progress { media, at }))
     }
 }

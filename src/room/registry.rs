@@ -73,9 +73,9 @@ impl Rooms {
             draining: AtomicBool::new(false),
             rooms: Mutex::default(),
         };
-        let heartbeat = registry.config.heartbeat;
+        let (journal, heartbeat) = (registry.plugins.journal(), registry.config.heartbeat);
         let registry = Arc::new(registry);
-        tokio::spawn(beat(Arc::downgrade(&registry), heartbeat));
+        tokio::spawn(beat(Arc::downgrade(&registry), journal, heartbeat));
         Self { registry }
     }
 

@@ -11,6 +11,7 @@
 //! Each peer is one task. It ends when the peer is dropped, without a word to the server,
 //! as a client does whose network went away.
 
+#[path = "peer/formats.rs"]
 mod formats;
 
 use std::collections::BTreeMap;

@@ -220,6 +220,12 @@ impl RoomState {
         Some((participant, Self::producer_view(id, producer)))
     }
 
+    /// Whether a stream has sent nothing for so long that it does not flow for that.
+    pub(crate) fn is_silent(&self, id: ProducerId) -> bool {
+        let silent = self.producers.get(&id).is_some_and(|one| one.flow.silent);
+        silent && !self.wants_paused(id)
+    }
+
     /// The streams of which it was told that they have begun.
     pub(crate) fn begun(&self) -> impl Iterator<Item = ProducerId> {
         let begun = self.producers.iter();
