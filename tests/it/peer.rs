@@ -103,6 +103,16 @@ impl Reception {
     }
 }
 
+/// What becomes of RTP and RTCP packets once they have been sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    None,
+    /// The seal is broken.
+    Tampered,
+    /// Each comes twice.
+    Replayed,
+}
+
 enum Command {
     Connect {
         ice: IceCreds,
@@ -123,8 +133,7 @@ enum Command {
     },
     /// Says that the commands before it were done.
     Told(oneshot::Sender<()>),
-    /// Changes every RTP packet after it was protected, or no longer.
-    Tamper(bool),
+    Disturb(Disturbance),
     Expect {
         mid: String,
         ssrc: u32,
@@ -147,7 +156,7 @@ impl Peer {
             socket,
             formats,
             speaking: BTreeMap::new(),
-            tamper: false,
+            disturbance: Disturbance::None,
             progress: observer,
         };
         Self {
@@ -261,9 +270,9 @@ impl Peer {
         self.progress.borrow().sent[&ssrc]
     }
 
-    /// Breaks the seal of every RTP packet from now on, or no longer.
-    pub(crate) async fn tamper(&self, tamper: bool) {
-        self.command(Command::Tamper(tamper)).await;
+    /// Has something done to every RTP packet from now on.
+    pub(crate) async fn disturb(&self, disturbance: Disturbance) {
+        self.command(Command::Disturb(disturbance)).await;
     }
 
     /// Waits until so many more packets of a track have been sent.
@@ -330,7 +339,7 @@ struct Session {
     formats: Formats,
     /// The tracks that are sending, by SSRC.
     speaking: BTreeMap<u32, Voice>,
-    tamper: bool,
+    disturbance: Disturbance,
     progress: watch::Sender<Progress>,
 }
 
@@ -389,9 +398,15 @@ impl Session {
                 Output::Transmit(packet) => {
                     let mut contents = packet.contents.to_vec();
                     // RTP and RTCP, by the first byte (RFC 7983).
-                    let sealed = matches!(contents.first(), Some(128..192));
-                    if let (true, Some(last)) = (self.tamper && sealed, contents.last_mut()) {
-                        *last ^= 0xff;
+                    if matches!(contents.first(), Some(128..192)) {
+                        if self.disturbance == Disturbance::Replayed {
+                            self.socket.send_to(&contents, packet.destination).await?;
+                        }
+                        if let (Disturbance::Tampered, Some(last)) =
+                            (self.disturbance, contents.last_mut())
+                        {
+                            *last ^= 0xff;
+                        }
                     }
                     self.socket.send_to(&contents, packet.destination).await?;
                 }
@@ -500,7 +515,7 @@ impl Session {
                 }
             }
             Command::Told(done) => done.send(()).unwrap_or_default(),
-            Command::Tamper(tamper) => self.tamper = tamper,
+            Command::Disturb(disturbance) => self.disturbance = disturbance,
             Command::Expect { mid, ssrc } => {
                 let mid = mid.as_str().into();
                 let mut direct = self.rtc.direct_api();

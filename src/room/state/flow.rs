@@ -20,8 +20,9 @@ pub(super) struct Flow {
     since: Option<UnixMs>,
     /// It has sent nothing for so long that it does not flow.
     silent: bool,
-    /// How often it has stopped.
+    /// How often it has stopped, and why it did last.
     pauses: u32,
+    stopped: Option<PauseCause>,
     /// It seemed to begin while it was paused: that is to be looked at anew.
     unwatched: bool,
 }
@@ -163,7 +164,8 @@ impl RoomState {
         out
     }
 
-    /// Tells the plugins if a stream flows now and did not, or the reverse.
+    /// Tells the plugins if a stream flows now and did not, or the reverse; `cause`: of
+    /// stopping. Its end is told with the cause that was told before.
     pub(super) fn look_at_flow(
         &mut self,
         id: ProducerId,
@@ -185,6 +187,11 @@ impl RoomState {
         }
         flow.since = flows.then_some(at);
         flow.pauses = flow.pauses.saturating_add(u32::from(!flows));
+        let cause = if flows {
+            flow.stopped.take().unwrap_or(cause)
+        } else {
+            *flow.stopped.insert(cause)
+        };
         let nth = flow.pauses;
         let Some((participant, producer)) = self.views(id) else {
             return;

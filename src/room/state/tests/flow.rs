@@ -145,7 +145,7 @@ fn of_several_who_hold_a_stream_muted_the_first_stops_it_and_the_last_lets_it_go
     all.extend(self_mute(&mut room, false, at(15)));
     assert_eq!(
         facts(&all),
-        [("paused", 1, "plugin", 10), ("resumed", 1, "user", 15)]
+        [("paused", 1, "plugin", 10), ("resumed", 1, "plugin", 15)]
     );
 }
 
@@ -219,7 +219,11 @@ fn a_silent_stream_that_is_muted_stays_what_it_is_until_it_is_neither() {
     all.extend(room.on_rtp_again(prod(100), at(44)));
     assert_eq!(facts(&all), [], "still muted");
     let out = self_mute(&mut room, false, at(45));
-    assert_eq!(facts(&out), [("resumed", 1, "user", 45)]);
+    assert_eq!(
+        facts(&out),
+        [("resumed", 1, "silence", 45)],
+        "by the name under which it stopped"
+    );
 }
 
 #[test]
