@@ -29,6 +29,7 @@ mod rooms;
 mod shadow;
 mod standard;
 mod storing;
+mod streams;
 mod swapping;
 mod timers;
 mod versions;
