@@ -36,7 +36,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::info;
 
 use crate::{
-    config::FirstRtpConfig,
+    config::{FirstRtpConfig, WhenNotDurable},
     media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
         ConsumerId, FactId, MediaCount, ParticipantId, ProducerId, Refusal, RoomId, TransportId,
@@ -85,6 +85,8 @@ pub(crate) struct Room {
     plugins: PluginHost,
     /// Where plugins are told from.
     journal: Journal,
+    /// Whether nobody begins to send while facts could be lost.
+    must_not_lose: bool,
     /// Bounds the counts of streams that facts wait for.
     counting: Arc<Semaphore>,
     /// What counts as the start of a stream.
@@ -192,6 +194,7 @@ impl Room {
             id,
             plugins: registry.plugins.clone(),
             journal: registry.plugins.journal(),
+            must_not_lose: config.when_not_durable == WhenNotDurable::Refuse,
             counting: Arc::clone(&registry.counting),
             first_rtp,
             events,
