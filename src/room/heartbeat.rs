@@ -53,7 +53,6 @@ pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Dura
 }
 
 /// Looks at one stream; how far it has come, if it is known to run.
-
 async fn look(room: Weak<Room>, id: ProducerId) -> Option<(ProducerId, Progress)> {
     let producer = {
         let room = room.upgrade()?;
