@@ -27,6 +27,7 @@ mod access;
 mod backlog;
 mod backoff;
 mod canonical;
+mod compact;
 mod disk;
 mod files;
 mod format;

@@ -13,6 +13,7 @@ use super::{
     StoreError,
     access::{Access, Opener},
     backlog::Batch,
+    compact::compact,
     files::FileSink,
     format,
     journal::{self, Found},
@@ -107,6 +108,9 @@ impl Disk {
         });
         let (extent, oldest, loaded, counts, dead_letters) =
             read.map_err(|error| database_error(&path, error))?;
+        let keys: usize = loaded.spaces.values().map(Contents::bytes).sum();
+        compact(&access, extent.bytes + keys as u64)
+            .map_err(|error| database_error(&path, error))?;
         let mut files = Vec::new();
         for sink in sinks {
             if let SinkKind::File { file } = &sink.kind {

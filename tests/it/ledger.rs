@@ -435,11 +435,14 @@ async fn readiness_and_metrics_tell_of_the_store_the_ledger_and_the_sinks() {
     )
     .await;
     api.publish(0..2).await;
-    let (status, body) = api.ask("/ready").await;
-    assert_eq!(
-        (status, &body["store"]),
-        (StatusCode::OK, &json!({ "state": "durable" }))
-    );
+    for path in ["/ready", "/health"] {
+        let (status, body) = api.ask(path).await;
+        assert_eq!(
+            (status, &body["store"]),
+            (StatusCode::OK, &json!({ "state": "durable" })),
+            "{path}"
+        );
+    }
     let seen = async {
         loop {
             let text = api
