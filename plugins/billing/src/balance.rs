@@ -114,13 +114,17 @@ impl Billing {
         let user = credit.user_id;
         let currency = self.currency(call, credit.currency)?;
         let reference = credit.reference;
+        let is_bad = |it: &String| it.is_empty() || it.len() > REFERENCE;
+        if reference.as_ref().is_some_and(is_bad) {
+            let problem = format!("is not 1 to {REFERENCE} bytes");
+            return Err(Refusal::invalid_payload("reference", &problem).into());
+        }
+        let amount = amount_of(credit.amount, credit.balance, || of(&currency, user))?;
+        // What a refusal has written is kept, so nothing is refused from here on.
         if let Some(reference) = &reference {
-            if reference.is_empty() || reference.len() > REFERENCE {
-                let problem = format!("is not 1 to {REFERENCE} bytes");
-                return Err(Refusal::invalid_payload("reference", &problem).into());
-            }
             let seen = format!("credited/{currency}/{user}/{reference}");
-            if kv::get_bytes(&seen)?.is_some() {
+            // Of two that come at once, one finds the other's.
+            if !kv::insert(&seen, &())? {
                 let balance = of(&currency, user)?;
                 let told = json!({
                     "userId": user, "currency": currency, "balance": balance, "repeated": true,
@@ -129,24 +133,6 @@ impl Billing {
             }
             kv::set_expiring(&seen, &(), REMEMBERED)?;
         }
-        let amount = match (credit.amount, credit.balance) {
-            (Some(amount), None) if (-MOST..=MOST).contains(&amount) && amount != 0 => amount,
-            (None, Some(balance)) if (-MOST..=MOST).contains(&balance) => {
-                balance.saturating_sub(of(&currency, user)?)
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                let problem = "or `balance` is needed, and not both";
-                return Err(Refusal::invalid_payload("amount", problem).into());
-            }
-            (Some(_), None) => {
-                let problem = "is 0, or further from 0 than 1000000000000";
-                return Err(Refusal::invalid_payload("amount", problem).into());
-            }
-            (None, Some(_)) => {
-                let problem = "is further from 0 than 1000000000000";
-                return Err(Refusal::invalid_payload("balance", problem).into());
-            }
-        };
         let balance = add(&currency, user, amount)?;
         metrics::increment("credits", 1);
         let by = call.participant.user.id;
@@ -162,5 +148,23 @@ impl Billing {
             actions = actions.emit_to_user(user, "billing:balance", &told);
         }
         Ok(Reply::from(actions).data(told)?)
+    }
+}
+
+/// What a credit adds.
+fn amount_of(
+    amount: Option<i64>,
+    balance: Option<i64>,
+    present: impl FnOnce() -> Result<i64, Failure>,
+) -> Result<i64, Denial> {
+    let wrong = |field: &str, problem: &str| Err(Refusal::invalid_payload(field, problem).into());
+    match (amount, balance) {
+        (Some(amount), None) if (-MOST..=MOST).contains(&amount) && amount != 0 => Ok(amount),
+        (None, Some(balance)) if (-MOST..=MOST).contains(&balance) => {
+            Ok(balance.saturating_sub(present()?))
+        }
+        (Some(_), None) => wrong("amount", "is 0, or further from 0 than 1000000000000"),
+        (None, Some(_)) => wrong("balance", "is further from 0 than 1000000000000"),
+        (Some(_), Some(_)) | (None, None) => wrong("amount", "or `balance` is needed, not both"),
     }
 }

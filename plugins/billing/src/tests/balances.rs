@@ -64,6 +64,8 @@ fn a_balance_is_credited_set_and_told() {
 #[test]
 fn a_credit_whose_reference_came_before_changes_nothing() {
     let (mut stage, _, clerk) = cast();
+    let wrong = json!({ "userId": 7, "amount": 0, "reference": "order-1" });
+    refused(&mut stage, &clerk, "billing:credit", wrong);
     let credit = json!({ "userId": 7, "amount": 100, "reference": "order-1" });
     data(&mut stage, &clerk, "billing:credit", credit.clone());
     let again = data(&mut stage, &clerk, "billing:credit", credit);
