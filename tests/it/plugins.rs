@@ -12,6 +12,7 @@
 mod breaker;
 mod calls;
 mod contract;
+mod contract_0_2;
 mod grants;
 mod hooks;
 mod hostile;
