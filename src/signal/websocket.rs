@@ -404,7 +404,12 @@ impl Socket {
             return Err(Reason::ProducerNotFound.into());
         };
         let resume = Request::Consumer(Some(consumed.id), ConsumerChange::Resume);
-        self.ask(resume).await?;
+        if let Err(denial) = self.ask(resume).await {
+            // The client does not get to know its id, so that nobody could close it.
+            let close = Request::Consumer(Some(consumed.id), ConsumerChange::Close);
+            self.ask(close).await.ok();
+            return Err(denial);
+        }
         let data = json!({
             "id": consumed.id,
             "producerId": producer,
