@@ -7,8 +7,16 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::{Router, extract::Request};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -114,8 +122,12 @@ impl Api {
     }
 
     async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        self.run_at(&self.url, arguments).await
+    }
+
+    async fn run_at(&self, url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_voice-room"));
-        command.args(arguments).args(["--url", &self.url]);
+        command.args(arguments).args(["--url", url]);
         command.env("VOICE_ROOM_ADMIN_TOKEN", &self.admin);
         let done = tokio::task::spawn_blocking(move || command.output().unwrap());
         let done = done.await.unwrap();
@@ -138,6 +150,12 @@ fn publish(store: &Store, n: u64) {
         .publish(&space, &LIMITS, "r", "billing.tick", &payload)
         .unwrap();
     space.apply(staged).unwrap();
+}
+
+async fn cut_up_to(store: &Store, seq: u64) {
+    let mut extent = store.ledger().watch();
+    let cut = extent.wait_for(|extent| extent.anchor.seq == seq);
+    tokio::time::timeout(LIMIT, cut).await.unwrap().unwrap();
 }
 
 fn seqs(page: &Value) -> Vec<u64> {
@@ -211,9 +229,7 @@ async fn what_cannot_be_given_out_is_said_with_a_code() {
     };
     let api = Api::open(&keep, &[SinkConfig::published()]).await;
     api.publish(0..10).await;
-    let mut extent = api.store.ledger().watch();
-    let cut = extent.wait_for(|extent| extent.anchor.seq == 8);
-    tokio::time::timeout(LIMIT, cut).await.unwrap().unwrap();
+    cut_up_to(&api.store, 8).await;
     let (status, body) = api.ask("/ledger?after=7").await;
     assert_eq!(
         (status, &body["error"]),
@@ -301,6 +317,42 @@ async fn a_reader_beside_many_publishers_gets_everything_once_and_in_order() {
         (&true.into(), &1000.into())
     );
     assert_eq!(found["head"], json!(seal));
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_cut_while_it_is_verified_is_verified_from_its_new_beginning() {
+    let keep = LedgerConfig {
+        entries: 2,
+        ..LedgerConfig::default()
+    };
+    let api = Api::open(&keep, &[SinkConfig::published()]).await;
+    api.publish(0..4).await;
+    cut_up_to(&api.store, 2).await;
+    // A way to the server on which the first question for entries takes so long that they are
+    // gone.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let slow = Arc::new(AtomicBool::new(true));
+    let (store, client, server) = (api.store.clone(), api.client.clone(), api.url.clone());
+    let app = Router::new().fallback(async move |request: Request| {
+        let mut asked = client.get(format!("{server}{}", request.uri()));
+        for (name, value) in request.headers() {
+            asked = asked.header(name, value);
+        }
+        let lines = request.headers()["accept"] == "application/x-ndjson";
+        if lines && slow.swap(false, Ordering::SeqCst) {
+            (4..8).for_each(|n| publish(&store, n));
+            store.flush(LIMIT).await.unwrap();
+            cut_up_to(&store, 6).await;
+        }
+        let answer = asked.send().await.unwrap();
+        (answer.status(), answer.bytes().await.unwrap())
+    });
+    let way = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let (code, out, problem) = api.run_at(&url, &["ledger", "verify"]).await;
+    way.abort();
+    assert_eq!(code, Some(0), "{problem}");
+    assert!(out.contains("2 entries, 7 to 8, without a gap"), "{out}");
 }
 
 #[tokio::test]
