@@ -241,6 +241,12 @@ impl Store {
         self.open.pulse.health()
     }
 
+    /// Brings [`STORE_DURABLE`](crate::telemetry::STORE_DURABLE) up to date: a transaction
+    /// that does not come to an end cannot.
+    pub fn measure(&self) {
+        self.open.pulse.measure();
+    }
+
     /// Everything that was published.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
