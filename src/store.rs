@@ -69,7 +69,7 @@ pub use self::{
     health::Health,
     limits::{IncrementError, KeyError, Limits, PublishError, TimerError},
     lines::Page,
-    sinks::{DeadLetter, Letters, Position, Run, SinkState},
+    sinks::{DeadLetter, Failing, Letters, Position, Run, SinkState},
     space::{Conflict, Saved, Space},
     staged::Staged,
     timers::Timer,
@@ -263,6 +263,12 @@ impl Store {
             ledger: self.open.ledger.clone(),
             counts: Arc::clone(&self.open.counts),
         }
+    }
+
+    /// Sinks that have dead letters, whether or not they are configured.
+    #[must_use]
+    pub fn sinks_with_letters(&self) -> Vec<Arc<str>> {
+        self.open.counts.with_letters()
     }
 
     /// The keys and timers of one owner, and its voice in the published events.

@@ -244,8 +244,15 @@ impl Disk {
         }
         let last = self.extent.head.seq;
         for file in &mut self.files {
-            if let Err(error) = file.deliver(&self.access, last, at_once) {
-                report(file.path(), &error);
+            match file.deliver(&self.access, last, at_once) {
+                // Else it is not to be tried yet.
+                Ok(()) if file.next_try().is_none() => self.counts.works(file.name()),
+                Ok(()) => {}
+                Err(error) => {
+                    let problem = format!("{}: {error}", file.path().display());
+                    self.counts.fails(file.name(), problem);
+                    report(file.path(), &error);
+                }
             }
         }
         self.is_delivered()
