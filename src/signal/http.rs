@@ -137,6 +137,7 @@ async fn ready(State(state): State<HttpState>) -> Response {
     responses((status = 200, description = "Metrics as text", body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(state): State<HttpState>) -> Response {
+    state.records.measure();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], state.metrics.render()).into_response()
 }

@@ -64,6 +64,11 @@ impl Records {
         self.store.health()
     }
 
+    /// Brings the store's metrics up to date.
+    pub(super) fn measure(&self) {
+        self.store.measure();
+    }
+
     pub(super) fn ledger(&self) -> Ledger {
         self.store.ledger()
     }

@@ -221,6 +221,7 @@ fn refused(error: &OutboxError) -> Response {
         OutboxError::UnknownLetter { .. } => {
             no(StatusCode::NOT_FOUND, "DEAD_LETTER_NOT_FOUND", &message)
         }
+        OutboxError::NoWebhook(_) => no(StatusCode::CONFLICT, "SINK_NO_WEBHOOK", &message),
         OutboxError::Unreadable(error) => unavailable(error),
         OutboxError::NotSaved(_) => no(StatusCode::SERVICE_UNAVAILABLE, "NOT_SAVED", &message),
     }
