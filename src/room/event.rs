@@ -311,6 +311,7 @@ impl Inbox {
         }
         if let Some(until) = self.gather_until
             && Instant::now() < until
+            && !self.queue.is_closed()
         {
             tokio::select! {
                 () = self.signs.hurry.notified() => {}
