@@ -15,7 +15,7 @@ mod receiver;
 mod sign;
 mod window;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -43,12 +43,29 @@ const TOGETHER: usize = 1000;
 
 /// Why sinks cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("sink `{sink}`: no connections can be made on this machine: {source}")]
-pub struct SinkError {
-    /// Its name.
-    pub sink: String,
-    /// What the HTTP client says.
-    pub source: reqwest::Error,
+pub enum SinkError {
+    /// No HTTP client can be made.
+    #[error("sink `{sink}`: no connections can be made on this machine: {source}")]
+    Client {
+        /// The sink's name.
+        sink: String,
+        /// What the HTTP client says.
+        source: reqwest::Error,
+    },
+    /// The authorities that it is to trust are not known.
+    #[error(
+        "sink `{sink}`: ca_file {}: {problem}; it has to hold certificates in PEM, each from \
+         -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+        path.display()
+    )]
+    Authorities {
+        /// The sink's name.
+        sink: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// Why an operator's wish cannot be fulfilled.
@@ -177,7 +194,7 @@ impl Sinks {
     ///
     /// # Errors
     ///
-    /// If no HTTP client can be made.
+    /// If no HTTP client can be made, or a file of authorities cannot be used.
     pub fn start(configs: &[SinkConfig], store: &Store) -> Result<Self, SinkError> {
         let (stopping, _) = watch::channel(false);
         let (mut sinks, mut couriers) = (Vec::new(), Vec::new());
@@ -193,10 +210,7 @@ impl Sinks {
                 again: Arc::default(),
             };
             if let SinkKind::Webhook(webhook) = &config.kind {
-                let receiver = Receiver::new(webhook.clone()).map_err(|source| SinkError {
-                    sink: config.name.clone(),
-                    source,
-                })?;
+                let receiver = Receiver::new(&config.name, webhook.clone())?;
                 let courier = Courier {
                     receiver,
                     topics: config.topics.clone(),

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     AllowedOrigins, AuthConfig, Config, Effective, IceServer, Keys, Loaded, LogConfig, LogFormat,
     MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig, SessionsConfig, Sources,
+    WhenNotDurable, first_rtp,
     kind::{self, Choice, Kind},
     mistake::Mistake,
     plugin,
@@ -305,6 +306,7 @@ fn sessions(root: &mut Section<'_>) -> SessionsConfig {
 }
 
 fn rooms(root: &mut Section<'_>) -> RoomsConfig {
+    let first_rtp = first_rtp::general(root);
     RoomsConfig {
         max_participants: root.value("rooms.max_participants", &kind::whole(1..=100_000), 1000),
         max_consumers: root.value("rooms.max_consumers", &kind::whole(1..=100_000), 512),
@@ -340,6 +342,23 @@ fn rooms(root: &mut Section<'_>) -> RoomsConfig {
             &kind::choice(),
             ConnectedWhen::First,
         ),
+        when_not_durable: root.value(
+            "rooms.when_not_durable",
+            &kind::choice(),
+            WhenNotDurable::Refuse,
+        ),
+        heartbeat: root.value(
+            "rooms.heartbeat_ms",
+            &kind::millis(100..=600_000),
+            Duration::from_secs(5),
+        ),
+        silence: root.value(
+            "rooms.silence_ms",
+            &kind::millis(1000..=3_600_000),
+            Duration::from_secs(15),
+        ),
+        first_rtp,
+        first_rtp_by_room: first_rtp::by_room(root, first_rtp),
     }
 }
 
@@ -386,6 +405,11 @@ fn check(config: &Config, report: &mut Report) {
 
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for WhenNotDurable {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refuse", Self::Refuse), ("allow", Self::Allow)];
 }
 
 impl Choice for ConnectedWhen {

@@ -1,6 +1,6 @@
 //! The ledger of published events, and where they are delivered.
 
-use std::{collections::HashSet, ffi::OsString, fs, time::Duration};
+use std::{collections::HashSet, ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use toml::{Table, Value};
@@ -20,10 +20,12 @@ pub const PUBLISHED_SINK: &str = "published";
 /// Its file, in the data directory.
 pub const PUBLISHED_FILE: &str = "published.jsonl";
 
-/// How much of the ledger is kept for whoever reads it. What a sink has not taken yet is
-/// kept besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who writes the ledger, and how much of it is kept for whoever reads it. What a sink has
+/// not taken yet is kept besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
+    /// What this server is called in its entries. Default: the machine's host name.
+    pub node: String,
     /// Older entries may go. Default 30 days.
     pub age: Duration,
     /// Number of entries. Default 10,000,000.
@@ -35,6 +37,7 @@ pub struct LedgerConfig {
 impl Default for LedgerConfig {
     fn default() -> Self {
         Self {
+            node: host_name(),
             age: DAY * 30,
             entries: 10_000_000,
             bytes: 1024 * MIB,
@@ -47,7 +50,8 @@ impl Default for LedgerConfig {
 pub struct SinkConfig {
     /// Unique; what it has taken is remembered by it.
     pub name: String,
-    /// What the topics that it wants begin with. Default none, which is all topics.
+    /// What the topics that it wants begin with, those of facts that the server notes
+    /// (`media.`, `room.`) included. Default none, which is all that plugins publish.
     pub topics: Vec<String>,
     /// What it is.
     pub kind: SinkKind,
@@ -72,6 +76,9 @@ pub struct WebhookConfig {
     pub url: Url,
     /// What requests are signed with: one key, or two while keys are changed.
     pub keys: Vec<SigningKey>,
+    /// A PEM file with certificates of authorities that are trusted for this receiver
+    /// besides those of the machine.
+    pub ca_file: Option<PathBuf>,
     /// Requests at once; never two of one room. Default 8.
     pub concurrency: usize,
     /// How long the receiver may take to answer. Default 10 s.
@@ -121,7 +128,7 @@ impl SigningKey {
 }
 
 impl SinkConfig {
-    /// `published.jsonl`, with all topics.
+    /// `published.jsonl`, with all that plugins publish.
     #[must_use]
     pub fn published() -> Self {
         Self {
@@ -147,6 +154,7 @@ impl WebhookConfig {
         Self {
             url,
             keys,
+            ca_file: None,
             concurrency: Self::CONCURRENCY,
             timeout: Self::TIMEOUT,
             tries: Self::TRIES,
@@ -156,8 +164,15 @@ impl WebhookConfig {
     }
 }
 
+/// How the machine is called.
+fn host_name() -> String {
+    let name = hostname::get().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 pub(super) fn ledger(root: &mut Section<'_>) -> LedgerConfig {
     LedgerConfig {
+        node: root.value("ledger.node", &kind::non_empty(), host_name()),
         age: DAY * root.value("ledger.keep_days", &kind::whole(1..=36_500), 30),
         entries: root.value(
             "ledger.keep_entries",
@@ -261,6 +276,7 @@ fn webhook(
     let url = section.required("url", &address.discreet());
     let sources = section.required("keys", &key_sources().discreet());
     let keys = sources.map(|sources| keys(section, &sources, environment));
+    let ca_file = section.optional("ca_file", &kind::path());
     let concurrency = kind::whole(1..=256);
     let concurrency = section.value("concurrency", &concurrency, WebhookConfig::CONCURRENCY);
     let timeout = kind::millis(100..=300_000);
@@ -276,6 +292,7 @@ fn webhook(
     Some(WebhookConfig {
         url: url?,
         keys: keys?,
+        ca_file,
         concurrency,
         timeout,
         tries,

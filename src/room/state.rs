@@ -6,6 +6,7 @@
 mod actions;
 mod belongings;
 mod consumers;
+mod flow;
 mod producers;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,8 @@ use super::{
 };
 use crate::{
     model::{
-        Codec, ConnectedWhen, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId,
-        UnixMs, User, UserId,
+        Codec, ConnectedWhen, ConsumerId, FactId, ParticipantId, ProducerId, RoomId, Source,
+        TransportId, UnixMs, User, UserId,
     },
     plugin::{Amendments, Fact, JoinCall, ParticipantView, ProducerView, RoomView},
 };
@@ -76,6 +77,10 @@ pub(crate) struct Limits {
     pub active_grace_ms: u64,
     /// When its call counts as connected, unless a member says.
     pub connected_when: ConnectedWhen,
+    /// Whether nobody is said to have begun to send until two users have.
+    pub both_sides: bool,
+    /// How long a stream may send nothing until it does not flow, in milliseconds.
+    pub silence_ms: u64,
 }
 
 /// What follows from a change, in order. The shell around the state carries it
@@ -92,6 +97,8 @@ pub(crate) enum Output {
     ApplyFlow(ParticipantId, ConsumerId),
     /// Bring the media in line with [`RoomState::wants_probe`].
     ApplyProbe(ProducerId),
+    /// Watch for the beginning of a stream once more.
+    WatchFirstRtp(ProducerId),
     /// Let go of the handle, which closes it.
     DropTransport(TransportId),
     /// Let go of the handle, which closes it.
@@ -143,6 +150,8 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 pub(crate) struct RoomState {
     id: RoomId,
+    /// The fact that it has ended. Rooms of one name come one after the other.
+    closing: FactId,
     limits: Limits,
     participants: HashMap<ParticipantId, Participant>,
     producers: HashMap<ProducerId, Producer>,
@@ -151,6 +160,9 @@ pub(crate) struct RoomState {
     speakers: Speakers,
     active: ActiveSet,
     call: Call,
+    /// Whether it was told of a stream that it has begun: where both sides are to flow,
+    /// once they have.
+    met: bool,
     /// Whether anybody has entered.
     opened: bool,
     ended: bool,
@@ -209,7 +221,7 @@ struct Producer {
     muted_by: BTreeSet<Arc<str>>,
     priority: Option<u8>,
     attached: Arc<Map<String, Value>>,
-    first_rtp_at: Option<UnixMs>,
+    flow: flow::Flow,
     consumers: HashSet<(ParticipantId, ConsumerId)>,
 }
 
@@ -220,11 +232,12 @@ impl Participant {
 }
 
 impl RoomState {
-    /// An empty room.
+    /// An empty room. `closing` will be the id of the fact that it has ended.
     #[must_use]
-    pub(crate) fn new(id: RoomId, limits: Limits) -> Self {
+    pub(crate) fn new(id: RoomId, closing: FactId, limits: Limits) -> Self {
         Self {
             id,
+            closing,
             limits,
             participants: HashMap::new(),
             producers: HashMap::new(),
@@ -236,6 +249,7 @@ impl RoomState {
                 limits.active_grace_ms,
             ),
             call: Call::new(limits.connected_when),
+            met: false,
             opened: false,
             ended: false,
         }
@@ -451,6 +465,7 @@ impl RoomState {
             out.push(Output::Inform(Fact::RoomClosed {
                 room: self.view(),
                 reason: reason.as_str().to_owned(),
+                fact: self.closing,
                 at,
             }));
         }

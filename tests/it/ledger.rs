@@ -7,6 +7,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod outside;
+
 use std::{process::Command, sync::Arc, time::Duration};
 
 use reqwest::StatusCode;

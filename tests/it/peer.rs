@@ -11,20 +11,25 @@
 //! Each peer is one task. It ends when the peer is dropped, without a word to the server,
 //! as a client does whose network went away.
 
+#[path = "peer/formats.rs"]
+mod formats;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use str0m::config::Fingerprint;
-use str0m::format::{Codec, FormatParams};
-use str0m::media::{Frequency, MediaKind};
+use str0m::media::MediaKind;
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite};
-use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
+use str0m::rtp::{ExtensionValues, RtpWrite};
+use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc};
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use voice_room::model::UnixMs;
+
+use self::formats::Formats;
 
 /// How long anything that must happen may take: generous, since a test that waits this
 /// long has failed.
@@ -63,10 +68,19 @@ pub(crate) struct Progress {
     pub(crate) connected: bool,
     /// What has arrived, by SSRC.
     pub(crate) received: BTreeMap<u32, Reception>,
+    /// What has been sent, by SSRC.
+    pub(crate) sent: BTreeMap<u32, Sent>,
     /// When a track that sends began to claim another level: its first such packet.
     pub(crate) turned: BTreeMap<u32, Instant>,
     /// Why the peer has stopped, if it has.
     failure: Option<String>,
+}
+
+/// What has been sent of one stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) packets: u64,
+    pub(crate) last: UnixMs,
 }
 
 /// What has arrived of one stream.
@@ -89,12 +103,14 @@ impl Reception {
     }
 }
 
-/// Payload type and header extensions: the router's own, in both directions.
-#[derive(Debug, Clone, Copy)]
-struct Formats {
-    opus: u8,
-    audio_level: u8,
-    mid: u8,
+/// What becomes of RTP and RTCP packets once they have been sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    None,
+    /// The seal is broken.
+    Tampered,
+    /// Each comes twice.
+    Replayed,
 }
 
 enum Command {
@@ -111,6 +127,13 @@ enum Command {
         ssrc: u32,
         level: i8,
     },
+    /// Sends nothing on a track until it speaks again.
+    Hush {
+        ssrc: u32,
+    },
+    /// Says that the commands before it were done.
+    Told(oneshot::Sender<()>),
+    Disturb(Disturbance),
     Expect {
         mid: String,
         ssrc: u32,
@@ -133,6 +156,7 @@ impl Peer {
             socket,
             formats,
             speaking: BTreeMap::new(),
+            disturbance: Disturbance::None,
             progress: observer,
         };
         Self {
@@ -235,6 +259,33 @@ impl Peer {
         self.command(Command::Speak { ssrc, level }).await;
     }
 
+    /// Sends nothing on a track from now on; what was sent until then.
+    pub(crate) async fn hush(&self, track: &Track) -> Sent {
+        let ssrc = track.ssrc;
+        self.command(Command::Hush { ssrc }).await;
+        // Commands are done in order: this one does nothing after the one before it.
+        let (done, reached) = oneshot::channel();
+        self.command(Command::Told(done)).await;
+        reached.await.expect("the peer is running");
+        self.progress.borrow().sent[&ssrc]
+    }
+
+    /// Has something done to every RTP packet from now on.
+    pub(crate) async fn disturb(&self, disturbance: Disturbance) {
+        self.command(Command::Disturb(disturbance)).await;
+    }
+
+    /// Waits until so many more packets of a track have been sent.
+    pub(crate) async fn sends(&self, track: &Track, more: u64) {
+        let sent = |progress: &Progress| {
+            let sent = progress.sent.get(&track.ssrc);
+            sent.map_or(0, |sent| sent.packets)
+        };
+        let enough = sent(&self.progress.borrow()) + more;
+        self.until("sending", |progress| sent(progress) >= enough)
+            .await;
+    }
+
     /// Takes the stream of a consumer with these `rtpParameters`; returns its SSRC.
     pub(crate) async fn expect(&self, rtp_parameters: &Value) -> u32 {
         let ssrc = &rtp_parameters["encodings"][0]["ssrc"];
@@ -281,45 +332,6 @@ impl Drop for Peer {
     }
 }
 
-impl Formats {
-    fn of(router_capabilities: &Value) -> Self {
-        let entry = |list: &str, key: &str, value: &str| {
-            router_capabilities[list]
-                .as_array()
-                .and_then(|all| {
-                    all.iter()
-                        .find(|one| one["kind"] == "audio" && one[key] == value)
-                })
-                .unwrap_or_else(|| panic!("the router has {value}"))
-        };
-        let number = |value: &Value| u8::try_from(value.as_u64().unwrap()).unwrap();
-        Self {
-            opus: number(&entry("codecs", "mimeType", "audio/opus")["preferredPayloadType"]),
-            audio_level: number(&entry("headerExtensions", "uri", AUDIO_LEVEL_URI)["preferredId"]),
-            mid: number(&entry("headerExtensions", "uri", MID_URI)["preferredId"]),
-        }
-    }
-
-    fn config(self) -> RtcConfig {
-        let mut extensions = ExtensionMap::empty();
-        extensions.set(self.audio_level, Extension::AudioLevel);
-        extensions.set(self.mid, Extension::RtpMid);
-        let mut config = RtcConfig::new()
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .set_extension_map(extensions);
-        config.codec_config().add_config(
-            self.opus.into(),
-            None,
-            Codec::Opus,
-            Frequency::FORTY_EIGHT_KHZ,
-            Some(2),
-            FormatParams::default(),
-        );
-        config
-    }
-}
-
 /// The task's side of a peer: the protocols, the socket, and what it has to do next.
 struct Session {
     rtc: Rtc,
@@ -327,12 +339,14 @@ struct Session {
     formats: Formats,
     /// The tracks that are sending, by SSRC.
     speaking: BTreeMap<u32, Voice>,
+    disturbance: Disturbance,
     progress: watch::Sender<Progress>,
 }
 
 /// Where a track that sends has got to.
 struct Voice {
     level: i8,
+    hushed: bool,
     /// What the last packet claimed.
     claimed: Option<i8>,
     packets: u32,
@@ -382,9 +396,19 @@ impl Session {
             match self.rtc.poll_output()? {
                 Output::Timeout(deadline) => return Ok(deadline),
                 Output::Transmit(packet) => {
-                    self.socket
-                        .send_to(&packet.contents, packet.destination)
-                        .await?;
+                    let mut contents = packet.contents.to_vec();
+                    // RTP and RTCP, by the first byte (RFC 7983).
+                    if matches!(contents.first(), Some(128..192)) {
+                        if self.disturbance == Disturbance::Replayed {
+                            self.socket.send_to(&contents, packet.destination).await?;
+                        }
+                        if let (Disturbance::Tampered, Some(last)) =
+                            (self.disturbance, contents.last_mut())
+                        {
+                            *last ^= 0xff;
+                        }
+                    }
+                    self.socket.send_to(&contents, packet.destination).await?;
                 }
                 Output::Event(Event::Connected) => {
                     self.progress
@@ -405,7 +429,8 @@ impl Session {
     }
 
     async fn send_frames(&mut self) -> Result<(), Failure> {
-        let due: Vec<u32> = self.speaking.keys().copied().collect();
+        let speak = self.speaking.iter().filter(|(_, voice)| !voice.hushed);
+        let due: Vec<u32> = speak.map(|(ssrc, _)| *ssrc).collect();
         for ssrc in due {
             self.send_frame(ssrc);
             self.drain().await?;
@@ -439,6 +464,13 @@ impl Session {
             .ext_vals(extensions),
         );
         voice.packets += 1;
+        let sent = Sent {
+            packets: voice.packets.into(),
+            last: UnixMs::now(),
+        };
+        self.progress.send_modify(|progress| {
+            progress.sent.insert(ssrc, sent);
+        });
         if voice.claimed.replace(voice.level) != Some(voice.level) {
             self.progress.send_modify(|progress| {
                 progress.turned.insert(ssrc, Instant::now());
@@ -468,13 +500,22 @@ impl Session {
                 direct.declare_stream_tx(ssrc.into(), None, mid, None);
             }
             Command::Speak { ssrc, level } => {
-                let voice = Voice {
+                let voice = self.speaking.entry(ssrc).or_insert(Voice {
                     level,
+                    hushed: false,
                     claimed: None,
                     packets: 0,
-                };
-                self.speaking.entry(ssrc).or_insert(voice).level = level;
+                });
+                voice.level = level;
+                voice.hushed = false;
             }
+            Command::Hush { ssrc } => {
+                if let Some(voice) = self.speaking.get_mut(&ssrc) {
+                    voice.hushed = true;
+                }
+            }
+            Command::Told(done) => done.send(()).unwrap_or_default(),
+            Command::Disturb(disturbance) => self.disturbance = disturbance,
             Command::Expect { mid, ssrc } => {
                 let mid = mid.as_str().into();
                 let mut direct = self.rtc.direct_api();

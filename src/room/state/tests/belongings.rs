@@ -106,8 +106,11 @@ fn a_call_is_connected_once_by_the_first_packet() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     speak(&mut room, 2, 200, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(200), T)), [UserId(2)]);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), T)), []);
+    assert_eq!(
+        connected(&room.on_first_rtp(prod(200), packet(), T)),
+        [UserId(2)]
+    );
+    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
     assert_eq!(room.call().connected, Some((UserId(2), T)));
 }
 
@@ -119,8 +122,11 @@ fn a_call_of_both_is_connected_by_the_last_party() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     speak(&mut room, 2, 200, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), T)), []);
-    assert_eq!(connected(&room.on_first_rtp(prod(200), T)), [UserId(2)]);
+    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
+    assert_eq!(
+        connected(&room.on_first_rtp(prod(200), packet(), T)),
+        [UserId(2)]
+    );
 }
 
 #[test]
@@ -132,7 +138,10 @@ fn a_call_of_both_is_connected_when_the_silent_party_leaves() {
     }
     for n in 1..=2 {
         speak(&mut room, n, n * 100, Source::Mic);
-        assert_eq!(connected(&room.on_first_rtp(prod(n * 100), T)), []);
+        assert_eq!(
+            connected(&room.on_first_rtp(prod(n * 100), packet(), T)),
+            []
+        );
     }
     let out = room.commit_leave(pid(3), &Departure::Left, T);
     assert_eq!(connected(&out), [UserId(2)]);
