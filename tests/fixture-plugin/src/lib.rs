@@ -135,6 +135,8 @@ listed! {
         Trap = "trap",
         /// Adds 1 to the key `called/<hook>`, and then traps unless there is the key `well`.
         Unwell = "unwell",
+        /// Adds 1 to the key `called/<hook>`, and then traps one time of four, at random.
+        Whim = "whim",
         /// Panics with the message `the fixture panics`.
         Panic = "panic",
         /// Calls itself without end.
