@@ -1,5 +1,6 @@
 //! The nouns that every module shares, as plain data.
 
+mod fact;
 mod hook;
 
 use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
@@ -7,6 +8,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
+pub use fact::{FactId, FirstPacket, MediaCount, PauseCause};
 pub use hook::Hook;
 
 /// A room's name as clients give it: 1 to [`RoomId::MAX_CHARS`] characters.

@@ -27,6 +27,7 @@ mod files;
 mod host;
 mod inspect;
 mod instance;
+mod journal;
 mod lane;
 mod lift;
 mod limits;
@@ -69,6 +70,7 @@ pub use call::{
     ParticipantView, Pin, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
 pub use inspect::{Import, Inspection, inspect};
+pub use journal::{Counting, Journal, Progress, RECOVERED};
 pub use manifest::Manifest;
 pub use place::{CallFailure, PluginStatus, RefusedVersion, Stored};
 pub use swap::{Reloaded, SwapError};
@@ -81,11 +83,13 @@ use crate::{
 };
 use engine::Engine;
 use instance::{Answer, Failure};
+use journal::Scribe;
 use lane::{Lane, Told};
 pub use lift::is_plugin_event;
 use observe::Recording;
 pub use offline::{Called, Offline, OfflineOptions};
 use place::{LaneOf, Place};
+use queue::Telling;
 pub use record::{CallLine, ImportCall, InstanceLine, Line, Outcome, Published, Refused};
 pub use replay::{
     Difference, Gaps, HookCount, Part, ReplayError, ReplayOptions, ReplayReport, Side, replay,
@@ -193,6 +197,7 @@ struct Shared {
     /// Whoever watches files is to look at them.
     look: Arc<Notify>,
     store: Store,
+    scribe: Arc<Scribe>,
 }
 
 impl PluginHost {
@@ -273,6 +278,7 @@ impl PluginHost {
                 installing: Mutex::new(()),
                 look: Arc::default(),
                 store: store.clone(),
+                scribe: Arc::new(Scribe::new(store.clone())),
             }),
         }
     }
@@ -376,14 +382,34 @@ impl PluginHost {
         Some(reply.map_err(|refusal| decided(&input, refusal)))
     }
 
-    /// Tells every plugin, and does not wait. Each learns of a room's facts in the order of
-    /// these calls.
+    /// A room's way into the ledger, and from there to the plugins. Must be called within the
+    /// runtime.
+    #[must_use]
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.clone())
+    }
+
+    /// Tells plugins what an earlier run of the server has left untold, and ends what it has
+    /// left open. To be called once, before there are rooms, after [`Self::connect`].
+    pub async fn recover(&self) {
+        journal::recover(self).await;
+    }
+
+    /// Whether plugins count on facts that must not be lost, and the disk does not take them.
+    #[must_use]
+    pub fn loses_facts(&self) -> bool {
+        let owed = |plugin: &Arc<Place>| plugin.on_failure(Hook::OnFirstRtp) == OnFailure::Retry;
+        self.with_hook(Hook::OnFirstRtp).any(owed) && !self.shared.store.health().is_durable()
+    }
+
+    /// Tells every plugin at once, and does not wait. Each learns of a room's facts in the
+    /// order of these calls. What must not be lost is told by a [`Journal`] instead.
     pub fn notify(&self, fact: Fact) {
         let input = Arc::new(Input::Fact(fact));
         let mut begin = Vec::new();
         for plugin in self.with_hook(input.hook()) {
             if let Some(lane) = plugin.lane(input.room())
-                && lane.tell(&input) == Told::Begins
+                && lane.tell(Telling::new(&input)) == Told::Begins
             {
                 begin.push(Arc::clone(lane));
             }
@@ -414,6 +440,7 @@ impl PluginHost {
     pub async fn shutdown(&self, limit: Duration) {
         let lanes = || self.shared.plugins.iter().flat_map(|plugin| plugin.lanes());
         let drained = async {
+            self.shared.scribe.written().await;
             for lane in lanes() {
                 lane.drained().await;
             }

@@ -36,9 +36,10 @@ use tracing::info;
 use crate::{
     media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
-        ConsumerId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User, UserId,
+        ConsumerId, FactId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User,
+        UserId,
     },
-    plugin::{JoinCall, PluginHost},
+    plugin::{JoinCall, Journal, PluginHost},
     telemetry::{self, Counted},
 };
 
@@ -79,6 +80,8 @@ pub(crate) struct Room {
     id: RoomId,
     core: Mutex<Core>,
     plugins: PluginHost,
+    /// Where plugins are told from.
+    journal: Journal,
     events: mpsc::Sender<MediaEvent>,
     /// Who becomes loud, or stays so; what finds no room there is told again soon.
     onsets: mpsc::Sender<ProducerId>,
@@ -165,7 +168,7 @@ impl Room {
         let levels = media.levels();
         let room = Arc::new(Self {
             core: Mutex::new(Core {
-                state: RoomState::new(id.clone(), limits),
+                state: RoomState::new(id.clone(), FactId::random(), limits),
                 media: Some(Arc::new(media)),
                 transports: HashMap::new(),
                 producers: HashMap::new(),
@@ -175,6 +178,7 @@ impl Room {
             }),
             id,
             plugins: registry.plugins.clone(),
+            journal: registry.plugins.journal(),
             events,
             onsets,
             turned: Arc::default(),
@@ -270,7 +274,7 @@ impl Room {
             for output in pending {
                 match output {
                     Output::Tell(audience, event) => core.tell(audience, event, &mut slow),
-                    Output::Inform(fact) => self.plugins.notify(fact),
+                    Output::Inform(fact) => self.journal.tell(fact),
                     Output::ApplyPause(id) => self.apply_pause(core, id),
                     Output::ApplyFlow(participant, id) => self.apply_flow(core, participant, id),
                     Output::ApplyProbe(id) => self.apply_probe(core, id, dropped),

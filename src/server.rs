@@ -94,6 +94,8 @@ pub async fn run(
                 .map_or(0, |rooms| rooms.participants(room))
         },
     );
+    // Before there is anything new to tell.
+    plugins.recover().await;
     let mourner = rooms.downgrade();
     tokio::spawn(async move {
         while let Some(worker) = deaths.recv().await {

@@ -1,5 +1,5 @@
 //! What must survive a restart: each owner's keys and timers, the events that were
-//! published, and dead letters.
+//! published, the facts that the server has noted, and dead letters.
 //!
 //! Keys and timers live in memory, where reads come from, and in `plugins.redb`, which one
 //! writer thread brings up to date. Published events are entries of the [`ledger`], in the
@@ -17,6 +17,10 @@
 //! to a file, so that a crash neither loses an event nor separates it from the keys written
 //! beside it, and what was appended already is found in the file and not appended again.
 //!
+//! What the server itself notes is in the ledger too, before anybody is told of it, with who
+//! is to be told and what a crash would leave unfinished: a [`Note`] is on the disk as a
+//! whole or not at all.
+//!
 //! Whether the disk takes what it is given is the store's [`Health`].
 
 mod access;
@@ -27,6 +31,7 @@ mod disk;
 mod files;
 mod format;
 mod health;
+mod journal;
 mod kept;
 pub mod ledger;
 mod limits;
@@ -58,6 +63,7 @@ use self::{
     backlog::{Backlog, Progress},
     disk::Disk,
     health::Pulse,
+    journal::Journal,
     kept::Contents,
     ledger::Ledger,
     sinks::Counts,
@@ -67,6 +73,7 @@ use self::{
 pub use self::{
     files::takes,
     health::Health,
+    journal::{Note, Owed},
     limits::{IncrementError, KeyError, Limits, PublishError, TimerError},
     lines::Page,
     sinks::{DeadLetter, Letters, Position, Run, SinkState},
@@ -140,9 +147,11 @@ pub struct Store {
 
 struct Open {
     data_dir: PathBuf,
+    node: String,
     spaces: Arc<Mutex<Spaces>>,
     disk: Link,
     ledger: Ledger,
+    journal: Journal,
     counts: Arc<Counts>,
     pulse: Arc<Pulse>,
     writer: Option<JoinHandle<()>>,
@@ -197,11 +206,12 @@ impl Store {
             backlog: Arc::new(Backlog::default()),
             progress,
         };
-        let spaces = loaded.into_iter().map(|(owner, contents)| {
+        let spaces = loaded.spaces.into_iter().map(|(owner, contents)| {
             let space = Space::new(&owner, contents, link.clone());
             (owner, Arc::new(space))
         });
         let spaces: Arc<Mutex<Spaces>> = Arc::new(Mutex::new(spaces.collect()));
+        let keep = ledger;
         let ledger = Ledger {
             access: Arc::clone(disk.access()),
             extent,
@@ -223,9 +233,11 @@ impl Store {
             .map_err(StoreError::Thread)?;
         let open = Open {
             data_dir: data_dir.to_owned(),
+            node: keep.node.clone(),
             spaces,
             disk: link,
             ledger,
+            journal: Journal::new(loaded.journal),
             counts,
             pulse,
             writer: Some(writer),
@@ -233,6 +245,12 @@ impl Store {
         Ok(Self {
             open: Arc::new(open),
         })
+    }
+
+    /// What this server is called in the ledger.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.open.node
     }
 
     /// Whether what is applied reaches the disk.
@@ -288,16 +306,9 @@ impl Store {
         if backlog.is_full() {
             return Err(DiskBehind);
         }
-        let mut object = match line {
-            serde_json::Value::Object(object) => object,
-            letter => serde_json::Map::from_iter([("letter".to_owned(), letter)]),
-        };
-        object
-            .entry("id")
-            .or_insert_with(|| Uuid::now_v7().to_string().into());
-        let line = serde_json::Value::Object(object).to_string();
+        let line = letter_line(line);
         let added: Result<u64, Infallible> = backlog.add(|batch| {
-            batch.add_dead_letter(line.into_bytes().into_boxed_slice());
+            batch.add_dead_letter(line);
             Ok(())
         });
         let Ok(_) = added;
@@ -341,6 +352,19 @@ impl Store {
             Ok(Err(_)) | Err(_) => Err(NotSaved),
         }
     }
+}
+
+/// A dead letter as its file has it.
+fn letter_line(letter: serde_json::Value) -> Box<[u8]> {
+    let mut object = match letter {
+        serde_json::Value::Object(object) => object,
+        letter => serde_json::Map::from_iter([("letter".to_owned(), letter)]),
+    };
+    object
+        .entry("id")
+        .or_insert_with(|| Uuid::now_v7().to_string().into());
+    let line = serde_json::Value::Object(object).to_string();
+    line.into_bytes().into_boxed_slice()
 }
 
 /// Removes what has expired, a space at a time.

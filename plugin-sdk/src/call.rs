@@ -4,7 +4,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     fields,
-    nouns::{Codec, Participant, Producer, Room, Source, Speaker, UnixMs, UserId},
+    nouns::{
+        Codec, FirstPacket, Media, Participant, Producer, Room, Source, Speaker, UnixMs, UserId,
+    },
     outcome::Refusal,
 };
 
@@ -33,8 +35,12 @@ pub struct OnRoomOpened {
 pub struct OnRoomClosed {
     /// Which had this id; nobody is in it.
     pub room: Room,
-    /// `empty`, `shutdown`, `worker_died`, …
+    /// `empty`, `shutdown`, `worker_died`, …; `recovered`: the server was killed, and tells
+    /// it when it runs again.
     pub reason: String,
+    /// Which fact this is: the same each time that it is told. See the crate's
+    /// [section on facts](crate#facts-that-money-may-hang-on).
+    pub fact_id: String,
     /// Now.
     pub at: UnixMs,
 }
@@ -140,7 +146,54 @@ pub struct OnFirstRtp {
     pub participant: Participant,
     /// What.
     pub producer: Producer,
+    /// With which packet.
+    pub packet: FirstPacket,
+    /// Which fact this is: the same each time that it is told. See the crate's
+    /// [section on facts](crate#facts-that-money-may-hang-on).
+    pub fact_id: String,
     /// When the packet arrived.
+    pub at: UnixMs,
+}
+
+/// A producer whose first RTP was told has stopped to flow: somebody pauses it, or no packet
+/// comes. A further cause while it is paused is not told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnProducerPaused {
+    /// Where.
+    pub room: Room,
+    /// Who.
+    pub participant: Participant,
+    /// What.
+    pub producer: Producer,
+    /// `user`, `plugin`, or `silence`: no packet has come for the configured time, although
+    /// nobody paused it.
+    pub cause: String,
+    /// What has been received of it so far.
+    pub media: Media,
+    /// Which fact this is: the same each time that it is told. See the crate's
+    /// [section on facts](crate#facts-that-money-may-hang-on).
+    pub fact_id: String,
+    /// Now; at `silence` the time of the last packet.
+    pub at: UnixMs,
+}
+
+/// A producer flows again. Comes after [`OnProducerPaused`] only, in turn with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnProducerResumed {
+    /// Where.
+    pub room: Room,
+    /// Who.
+    pub participant: Participant,
+    /// What.
+    pub producer: Producer,
+    /// Why it had stopped, as [`OnProducerPaused::cause`] told it.
+    pub cause: String,
+    /// What has been received of it so far.
+    pub media: Media,
+    /// Which fact this is: the same each time that it is told. See the crate's
+    /// [section on facts](crate#facts-that-money-may-hang-on).
+    pub fact_id: String,
+    /// Now.
     pub at: UnixMs,
 }
 
@@ -153,11 +206,17 @@ pub struct OnProducerClosed {
     pub participant: Participant,
     /// What.
     pub producer: Producer,
-    /// `closed`, `replaced`, `left`, `disconnected`, `plugin`, …
+    /// `closed`, `replaced`, `left`, `disconnected`, `plugin`, …; `recovered`: the server was
+    /// killed, and tells it when it runs again.
     pub reason: String,
     /// When its first RTP packet arrived, if one did.
     pub first_rtp_at: Option<UnixMs>,
-    /// Now.
+    /// What was received of it in all.
+    pub media: Media,
+    /// Which fact this is: the same each time that it is told. See the crate's
+    /// [section on facts](crate#facts-that-money-may-hang-on).
+    pub fact_id: String,
+    /// Now; at `recovered` the last moment at which it is known to have run.
     pub at: UnixMs,
 }
 

@@ -18,8 +18,9 @@ use bindings::{
 
 use crate::{
     Amendment, BeforeConsume, BeforeJoin, BeforeProduce, Denial, DescribeRoom, Failure, OnCommand,
-    OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened,
-    OnTimer, Plugin, ProduceDecision, Settings, Speaker, SpeakerChanged, log,
+    OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed, OnProducerPaused,
+    OnProducerResumed, OnRoomClosed, OnRoomOpened, OnTimer, Plugin, ProduceDecision, Settings,
+    Speaker, SpeakerChanged, log,
 };
 
 /// A plugin that `register_plugin!` gave a place to live in.
@@ -88,11 +89,17 @@ hooks! {
     before_consume(BeforeConsume { room, participant, producer, owner }) -> wit::Decision,
         convert::decision;
     on_new_producer(OnNewProducer { room, participant, producer }) -> Vec<wit::Action>, informed;
-    on_first_rtp(OnFirstRtp { room, participant, producer }) -> Vec<wit::Action>, informed;
-    on_producer_closed(OnProducerClosed { room, participant, producer, reason, first_rtp_at })
+    on_first_rtp(OnFirstRtp { room, participant, producer, packet, fact_id })
         -> Vec<wit::Action>, informed;
+    on_producer_paused(OnProducerPaused { room, participant, producer, cause, media, fact_id })
+        -> Vec<wit::Action>, informed;
+    on_producer_resumed(OnProducerResumed { room, participant, producer, cause, media, fact_id })
+        -> Vec<wit::Action>, informed;
+    on_producer_closed(
+        OnProducerClosed { room, participant, producer, reason, first_rtp_at, media, fact_id }
+    ) -> Vec<wit::Action>, informed;
     on_timer(OnTimer { room, key, due }) -> Vec<wit::Action>, informed;
-    on_room_closed(OnRoomClosed { room, reason }) -> (), std::convert::identity;
+    on_room_closed(OnRoomClosed { room, reason, fact_id }) -> (), std::convert::identity;
 }
 
 fn produced(decision: ProduceDecision) -> Result<produce::Decision, Failure> {

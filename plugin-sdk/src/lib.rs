@@ -220,6 +220,8 @@
 //! | [`before_consume`](Plugin::before_consume) | a participant asks to receive a producer | yes | 50 ms | deny | after `on_new_producer` | the answer to `audio:consume` |
 //! | [`on_new_producer`](Plugin::on_new_producer) | a producer has been announced | | 50 ms | drop | before all others about the producer | its actions |
 //! | [`on_first_rtp`](Plugin::on_first_rtp) | a producer's first packet has arrived | | 50 ms | retry | once for each producer | its actions |
+//! | [`on_producer_paused`](Plugin::on_producer_paused) | a producer that has begun is paused, or its packets stay out | | 50 ms | retry | after `on_first_rtp`; in turn with the next | its actions |
+//! | [`on_producer_resumed`](Plugin::on_producer_resumed) | it flows again | | 50 ms | retry | after `on_producer_paused` | its actions |
 //! | [`on_producer_closed`](Plugin::on_producer_closed) | a producer has ended | | 50 ms | retry | the last call about the producer | its actions |
 //! | [`speaker_changed`](Plugin::speaker_changed) | other people speak than before, and at least once a second while anybody does | | 50 ms | drop | as it happens | its actions |
 //! | [`on_timer`](Plugin::on_timer) | a timer is due | | 50 ms | retry | not before it is due; in order of their time | its actions |
@@ -318,9 +320,22 @@
 //! timer: [`timers::set`] calls [`on_timer`](Plugin::on_timer) when it is due, also if the
 //! room has closed or the server has been restarted in the meantime.
 //!
-//! **Clean up** in [`on_room_closed`](Plugin::on_room_closed) what a room leaves behind. A
-//! server that is killed closes no rooms: clear what it left in
-//! [`on_room_opened`](Plugin::on_room_opened), or let keys expire with [`kv::set_expiring`].
+//! **Clean up** in [`on_room_closed`](Plugin::on_room_closed) what a room leaves behind. Of a
+//! room whose server was killed it is told when the server runs again.
+//!
+//! # Facts that money may hang on
+//!
+//! That a stream's first packet has come, that it has paused, resumed or ended, and that a
+//! room has ended, are written to the server's ledger before a plugin is told, and told until
+//! the plugin has taken them: also after a crash of the plugin, of the machine, or a `kill -9`.
+//! What such a call writes, sets and publishes is saved together with the note that it was
+//! told, so that nothing is lost and nothing counts twice, and the plugin has to do nothing
+//! for it. Should it want to tell all the same: `fact_id` is the same each time that a fact is
+//! told, and names its entry in the ledger.
+//!
+//! A server that was killed tells, when it runs again, the end of each stream and of each room
+//! that it finds open, with the reason `recovered`; [`at`](OnProducerClosed::at) is then the
+//! last moment at which the stream is known to have run.
 //!
 //! # What a plugin can use
 //!
@@ -361,9 +376,12 @@ pub mod __guest {
 pub use action::{Action, Actions, Pin, Target};
 pub use call::{
     BeforeConsume, BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave,
-    OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer, SpeakerChanged,
+    OnNewProducer, OnProducerClosed, OnProducerPaused, OnProducerResumed, OnRoomClosed,
+    OnRoomOpened, OnTimer, SpeakerChanged,
 };
-pub use nouns::{Codec, Participant, Producer, Room, Source, Speaker, UnixMs, User, UserId};
+pub use nouns::{
+    Codec, FirstPacket, Media, Participant, Producer, Room, Source, Speaker, UnixMs, User, UserId,
+};
 pub use outcome::{Answer, Decision, Denial, Failure, Outcome, Refusal, Reply, allow, refuse};
 pub use permit::{Amendment, Permit, ProduceDecision};
 pub use plugin::Plugin;

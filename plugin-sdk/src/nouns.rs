@@ -130,6 +130,30 @@ pub struct Producer {
     pub codec: Codec,
 }
 
+/// What has been received of a producer's stream so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Media {
+    /// RTP packets.
+    pub packets: u64,
+    /// Bytes of those packets.
+    pub bytes: u64,
+    /// When the last one is known to have arrived.
+    pub last_rtp_at: Option<UnixMs>,
+}
+
+/// The packet with which a stream began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstPacket {
+    /// Synchronisation source of the stream (RFC 3550).
+    pub ssrc: u32,
+    /// Its RTP timestamp, where the packet itself was seen.
+    pub timestamp: Option<u32>,
+    /// Its RTP payload type.
+    pub payload_type: u8,
+    /// Milliseconds from the producer's making to the packet.
+    pub after_ms: u64,
+}
+
 /// Somebody who is heard at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speaker {

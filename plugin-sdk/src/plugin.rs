@@ -6,8 +6,8 @@ use crate::{
     action::Actions,
     call::{
         BeforeConsume, BeforeJoin, BeforeProduce, DescribeRoom, OnCommand, OnFirstRtp, OnJoin,
-        OnLeave, OnNewProducer, OnProducerClosed, OnRoomClosed, OnRoomOpened, OnTimer,
-        SpeakerChanged,
+        OnLeave, OnNewProducer, OnProducerClosed, OnProducerPaused, OnProducerResumed,
+        OnRoomClosed, OnRoomOpened, OnTimer, SpeakerChanged,
     },
     outcome::{Answer, Decision, Failure, Outcome, Refusal, allow},
     permit::ProduceDecision,
@@ -125,6 +125,25 @@ pub trait Plugin: Sized {
         Ok(Actions::new())
     }
 
+    /// A producer whose first RTP was told has stopped to flow: its user or a plugin pauses
+    /// it, or no packet comes.
+    ///
+    /// # Errors
+    ///
+    /// With a [`Failure`] if the plugin cannot do its work.
+    fn on_producer_paused(&mut self, call: &OnProducerPaused) -> Outcome {
+        Ok(Actions::new())
+    }
+
+    /// A producer flows again; in turn with [`on_producer_paused`](Plugin::on_producer_paused).
+    ///
+    /// # Errors
+    ///
+    /// With a [`Failure`] if the plugin cannot do its work.
+    fn on_producer_resumed(&mut self, call: &OnProducerResumed) -> Outcome {
+        Ok(Actions::new())
+    }
+
     /// A producer has ended, whatever the cause. Once per producer.
     ///
     /// # Errors
@@ -156,7 +175,7 @@ pub trait Plugin: Sized {
     }
 
     /// A room has ended: the last call about it, except for timers. There is nobody left
-    /// for actions to be about. A room that ends because the server was killed is not told of.
+    /// for actions to be about.
     ///
     /// # Errors
     ///

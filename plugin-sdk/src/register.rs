@@ -21,8 +21,8 @@ macro_rules! register_plugin {
     ($plugin:ty) => {
         $crate::register_plugin!(
             $plugin: before_join, on_room_opened, on_join, describe_room, on_leave,
-            before_produce, before_consume, on_new_producer, on_first_rtp, on_producer_closed,
-            speaker_changed, on_timer, on_room_closed, on_command
+            before_produce, before_consume, on_new_producer, on_first_rtp, on_producer_paused,
+            on_producer_resumed, on_producer_closed, speaker_changed, on_timer, on_room_closed, on_command
         );
     };
     ($plugin:ty: $($hook:ident),+ $(,)?) => {
@@ -86,6 +86,8 @@ export_hook! {
     before_consume export_before_consume;
     on_new_producer export_on_new_producer;
     on_first_rtp export_on_first_rtp;
+    on_producer_paused export_on_producer_paused;
+    on_producer_resumed export_on_producer_resumed;
     on_producer_closed export_on_producer_closed;
     speaker_changed export_speaker_changed;
     on_timer export_on_timer;

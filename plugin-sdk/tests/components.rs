@@ -115,6 +115,8 @@ fn a_plugin_that_lists_no_hooks_exports_them_all() {
             "on-leave",
             "on-new-producer",
             "on-producer-closed",
+            "on-producer-paused",
+            "on-producer-resumed",
             "on-room-closed",
             "on-room-opened",
             "on-timer",

@@ -45,6 +45,9 @@ Each step does one thing:
   leave = WHO           reason = \"left\": on-producer-closed, on-leave, on-room-closed
   produce = WHO         before-produce, on-new-producer
   first-rtp = WHO       source: on-first-rtp
+  pause = WHO           source, cause = \"user\" | \"plugin\" (another one) | \"silence\",
+                        ago = \"15s\": on-producer-paused
+  resume = WHO          source: on-producer-resumed
   consume = WHO         from = OWNER, source: before-consume
   close = WHO           source, reason = \"closed\": on-producer-closed
   speakers = [WHO, …]   loudest first; room: speaker-changed
@@ -52,10 +55,12 @@ Each step does one thing:
   advance = \"90s\"       time passes (ms, s, m, h, d), timers fire: on-timer
   replace-instance = true   the instance's memory is lost, as after a failure
   restart = true        the server was killed: everybody is gone, what is stored is not
+  recover = true        it runs again, and tells what it left open, as \"recovered\":
+                        on-producer-closed, on-room-closed
   hook = \"on-join\"      input = {…}: the call as the contract has it, in camelCase
 
-The hooks that the component exports are called as a server would, and closing and kicking
-are carried out, with the calls that follow from it. Expected is what all calls of the step
+The hooks that the component exports are called as a server would, and closing, muting and
+kicking are carried out, with the calls that follow from it. Expected is what all calls of the step
 together came to. Without `refused` or `failed`, a step must be allowed.
   expect.refused = \"CODE\"         expect.message, expect.details: of the refusal
   expect.failed = \"text\"          a call failed, and why contains this

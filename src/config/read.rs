@@ -11,8 +11,9 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AllowedOrigins, AuthConfig, Config, Effective, IceServer, Keys, Loaded, LogConfig, LogFormat,
-    MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig, SessionsConfig, Sources,
+    AllowedOrigins, AuthConfig, BillingConfig, Config, Effective, IceServer, Keys, Loaded,
+    LogConfig, LogFormat, MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig,
+    SessionsConfig, Sources, WhenNotDurable,
     kind::{self, Choice, Kind},
     mistake::Mistake,
     plugin,
@@ -50,6 +51,13 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Mistakes> {
         rooms: rooms(&mut root),
         plugins: plugin::plugins(&mut root, dev, &plugins_dir),
         recording: plugin::recording(&mut root),
+        billing: BillingConfig {
+            when_not_durable: root.value(
+                "billing.when_not_durable",
+                &kind::choice(),
+                WhenNotDurable::Refuse,
+            ),
+        },
         ledger: sink::ledger(&mut root),
         sinks: sink::sinks(&mut root, &sources.environment),
     };
@@ -386,6 +394,11 @@ fn check(config: &Config, report: &mut Report) {
 
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for WhenNotDurable {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refuse", Self::Refuse), ("allow", Self::Allow)];
 }
 
 impl Choice for ConnectedWhen {

@@ -20,10 +20,12 @@ pub const PUBLISHED_SINK: &str = "published";
 /// Its file, in the data directory.
 pub const PUBLISHED_FILE: &str = "published.jsonl";
 
-/// How much of the ledger is kept for whoever reads it. What a sink has not taken yet is
-/// kept besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who writes the ledger, and how much of it is kept for whoever reads it. What a sink has
+/// not taken yet is kept besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
+    /// What this server is called in its entries. Default: the machine's host name.
+    pub node: String,
     /// Older entries may go. Default 30 days.
     pub age: Duration,
     /// Number of entries. Default 10,000,000.
@@ -35,6 +37,7 @@ pub struct LedgerConfig {
 impl Default for LedgerConfig {
     fn default() -> Self {
         Self {
+            node: host_name(),
             age: DAY * 30,
             entries: 10_000_000,
             bytes: 1024 * MIB,
@@ -47,7 +50,8 @@ impl Default for LedgerConfig {
 pub struct SinkConfig {
     /// Unique; what it has taken is remembered by it.
     pub name: String,
-    /// What the topics that it wants begin with. Default none, which is all topics.
+    /// What the topics that it wants begin with, those of facts that the server notes
+    /// (`media.`, `room.`) included. Default none, which is all that plugins publish.
     pub topics: Vec<String>,
     /// What it is.
     pub kind: SinkKind,
@@ -121,7 +125,7 @@ impl SigningKey {
 }
 
 impl SinkConfig {
-    /// `published.jsonl`, with all topics.
+    /// `published.jsonl`, with all that plugins publish.
     #[must_use]
     pub fn published() -> Self {
         Self {
@@ -156,8 +160,15 @@ impl WebhookConfig {
     }
 }
 
+/// How the machine is called.
+fn host_name() -> String {
+    let name = hostname::get().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 pub(super) fn ledger(root: &mut Section<'_>) -> LedgerConfig {
     LedgerConfig {
+        node: root.value("ledger.node", &kind::non_empty(), host_name()),
         age: DAY * root.value("ledger.keep_days", &kind::whole(1..=36_500), 30),
         entries: root.value(
             "ledger.keep_entries",

@@ -58,6 +58,10 @@ hooks! {
     /// Informs.
     OnFirstRtp = "on-first-rtp", "on_first_rtp";
     /// Informs.
+    OnProducerPaused = "on-producer-paused", "on_producer_paused";
+    /// Informs.
+    OnProducerResumed = "on-producer-resumed", "on_producer_resumed";
+    /// Informs.
     OnProducerClosed = "on-producer-closed", "on_producer_closed";
     /// Informs.
     SpeakerChanged = "speaker-changed", "speaker_changed";

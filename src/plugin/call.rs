@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        Codec, Hook, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId, json_text,
+        Codec, FactId, FirstPacket, Hook, MediaCount, ParticipantId, PauseCause, ProducerId,
+        RoomId, Source, UnixMs, User, UserId, json_text,
     },
     store::Staged,
 };
@@ -145,8 +146,11 @@ pub enum Fact {
     RoomClosed {
         /// Which.
         room: RoomView,
-        /// `empty`, `shutdown`, `worker_died`, …
+        /// `empty`, `shutdown`, `worker_died`, …; `recovered`: the server was killed.
         reason: String,
+        /// Which fact this is, each time that it is told.
+        #[serde(default, rename = "factId")]
+        fact: FactId,
         /// When.
         at: UnixMs,
     },
@@ -198,6 +202,52 @@ pub enum Fact {
         participant: ParticipantView,
         /// Which.
         producer: ProducerView,
+        /// With which packet.
+        #[serde(default)]
+        packet: FirstPacket,
+        /// Which fact this is, each time that it is told.
+        #[serde(default, rename = "factId")]
+        fact: FactId,
+        /// When.
+        at: UnixMs,
+    },
+    /// A producer whose first RTP was told has stopped to flow.
+    #[serde(rename = "on-producer-paused")]
+    ProducerPaused {
+        /// Where.
+        room: RoomView,
+        /// Whose.
+        participant: ParticipantView,
+        /// Which.
+        producer: ProducerView,
+        /// Why.
+        cause: PauseCause,
+        /// What has been received so far.
+        #[serde(default)]
+        media: MediaCount,
+        /// Which fact this is, each time that it is told.
+        #[serde(default, rename = "factId")]
+        fact: FactId,
+        /// When; of silence: when the last packet came.
+        at: UnixMs,
+    },
+    /// A producer flows again. Comes in turn with [`Fact::ProducerPaused`].
+    #[serde(rename = "on-producer-resumed")]
+    ProducerResumed {
+        /// Where.
+        room: RoomView,
+        /// Whose.
+        participant: ParticipantView,
+        /// Which.
+        producer: ProducerView,
+        /// Why it had stopped.
+        cause: PauseCause,
+        /// What has been received so far.
+        #[serde(default)]
+        media: MediaCount,
+        /// Which fact this is, each time that it is told.
+        #[serde(default, rename = "factId")]
+        fact: FactId,
         /// When.
         at: UnixMs,
     },
@@ -210,11 +260,18 @@ pub enum Fact {
         participant: ParticipantView,
         /// Which.
         producer: ProducerView,
-        /// `closed`, `replaced`, `left`, `disconnected`, `plugin`, …
+        /// `closed`, `replaced`, `left`, `disconnected`, `plugin`, …; `recovered`: the server
+        /// was killed.
         reason: String,
         /// When its first RTP packet arrived, if one did.
         first_rtp_at: Option<UnixMs>,
-        /// When.
+        /// What was received in all.
+        #[serde(default)]
+        media: MediaCount,
+        /// Which fact this is, each time that it is told.
+        #[serde(default, rename = "factId")]
+        fact: FactId,
+        /// When; of `recovered`: the last moment at which it is known to have run.
         at: UnixMs,
     },
     /// The dominant speaker or the set of speakers has changed.
@@ -227,6 +284,26 @@ pub enum Fact {
         /// When.
         at: UnixMs,
     },
+}
+
+impl Fact {
+    /// Its id, if it is one of those that are recorded before plugins are told.
+    #[must_use]
+    pub fn id(&self) -> Option<FactId> {
+        match self {
+            Self::FirstRtp { fact, .. }
+            | Self::ProducerPaused { fact, .. }
+            | Self::ProducerResumed { fact, .. }
+            | Self::ProducerClosed { fact, .. }
+            | Self::RoomClosed { fact, .. } => (!fact.is_nil()).then_some(*fact),
+            Self::RoomOpened { .. }
+            | Self::Timer { .. }
+            | Self::Joined(_)
+            | Self::Left { .. }
+            | Self::NewProducer { .. }
+            | Self::SpeakerChanged { .. } => None,
+        }
+    }
 }
 
 /// One call of a plugin, whichever: what a guest sees, and all that it sees.
@@ -270,6 +347,8 @@ impl Input {
                 | Fact::Left { room, .. }
                 | Fact::NewProducer { room, .. }
                 | Fact::FirstRtp { room, .. }
+                | Fact::ProducerPaused { room, .. }
+                | Fact::ProducerResumed { room, .. }
                 | Fact::ProducerClosed { room, .. }
                 | Fact::SpeakerChanged { room, .. } => room,
             },
@@ -285,6 +364,8 @@ impl Input {
             Self::Fact(
                 Fact::NewProducer { producer, .. }
                 | Fact::FirstRtp { producer, .. }
+                | Fact::ProducerPaused { producer, .. }
+                | Fact::ProducerResumed { producer, .. }
                 | Fact::ProducerClosed { producer, .. },
             ) => Some(producer.id),
             _ => None,
@@ -307,6 +388,8 @@ impl Input {
                 | Fact::Left { at, .. }
                 | Fact::NewProducer { at, .. }
                 | Fact::FirstRtp { at, .. }
+                | Fact::ProducerPaused { at, .. }
+                | Fact::ProducerResumed { at, .. }
                 | Fact::ProducerClosed { at, .. }
                 | Fact::SpeakerChanged { at, .. } => *at,
             },
@@ -320,6 +403,11 @@ impl Input {
         staged.about(self.user(), self.producer());
         if let Self::Fact(Fact::Timer { room, key, due, .. }) = self {
             staged.fired(&room.id, key, *due);
+        }
+        if let Self::Fact(fact) = self
+            && let Some(id) = fact.id()
+        {
+            staged.settles(id.0);
         }
         staged
     }
@@ -342,6 +430,8 @@ impl Input {
                 Fact::Left { participant, .. }
                 | Fact::NewProducer { participant, .. }
                 | Fact::FirstRtp { participant, .. }
+                | Fact::ProducerPaused { participant, .. }
+                | Fact::ProducerResumed { participant, .. }
                 | Fact::ProducerClosed { participant, .. } => participant,
                 Fact::RoomOpened { .. }
                 | Fact::RoomClosed { .. }
@@ -368,6 +458,8 @@ impl Input {
                 Fact::Left { .. } => Hook::OnLeave,
                 Fact::NewProducer { .. } => Hook::OnNewProducer,
                 Fact::FirstRtp { .. } => Hook::OnFirstRtp,
+                Fact::ProducerPaused { .. } => Hook::OnProducerPaused,
+                Fact::ProducerResumed { .. } => Hook::OnProducerResumed,
                 Fact::ProducerClosed { .. } => Hook::OnProducerClosed,
                 Fact::SpeakerChanged { .. } => Hook::SpeakerChanged,
             },
@@ -418,11 +510,45 @@ mod tests {
                 participants: 0,
             },
             reason: "empty".to_owned(),
+            fact: FactId(uuid::Uuid::from_u128(1)),
             at: UnixMs(5),
         });
         let json = serde_json::to_value(&fact).unwrap();
+        assert_eq!(
+            json["input"]["factId"],
+            "00000000-0000-0000-0000-000000000001"
+        );
         assert_eq!(json["hook"], "on-room-closed");
         assert_eq!(json["input"]["room"]["id"], "lobby");
         assert_eq!(serde_json::from_value::<Input>(json).unwrap(), fact);
+    }
+
+    #[test]
+    fn a_fact_of_a_recording_from_before_facts_had_ids_is_read() {
+        let closed: Fact = serde_json::from_value(json!({
+            "hook": "on-producer-closed",
+            "input": {
+                "room": { "id": "lobby", "participants": 1 },
+                "participant": {
+                    "id": "00000000-0000-4000-8000-000000000001",
+                    "user": { "id": 7, "name": null, "avatar": null },
+                    "connections": 1,
+                },
+                "producer": {
+                    "id": "00000000-0000-4000-8000-000000000002",
+                    "source": "mic",
+                    "codec": { "mimeType": "audio/opus", "clockRate": 48000, "channels": 2 },
+                },
+                "reason": "left",
+                "firstRtpAt": 1000,
+                "at": 2000,
+            },
+        }))
+        .unwrap();
+        assert_eq!(closed.id(), None);
+        let Fact::ProducerClosed { media, .. } = closed else {
+            panic!("{closed:?}")
+        };
+        assert_eq!(media, MediaCount::default());
     }
 }

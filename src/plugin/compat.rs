@@ -24,7 +24,7 @@ use super::{
         State,
         wit::voice_room::plugin::{
             events::{self, Host as _},
-            key_value, log, metrics, settings,
+            key_value, log, metrics, settings, timers,
         },
     },
     instance::Raw,
@@ -34,7 +34,9 @@ use super::{
 use crate::model::Hook;
 
 /// Older versions that are spoken, the newest first. Patch versions of them speak to each other.
-const OLDER: [&str; 1] = ["0.1.0"];
+const OLDER: [&str; 2] = [V0_2, V0_1];
+const V0_2: &str = "0.2.0";
+const V0_1: &str = "0.1.0";
 
 /// How a version of the contract stands to the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,18 +99,24 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         key_value::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
         let interface = &mut linker.instance(&name("metrics"))?;
         metrics::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
-        linker.instance(&name("events"))?.func_wrap(
+    }
+    let interface = &mut linker.instance(&format!("{PACKAGE}timers@{V0_2}"))?;
+    timers::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
+    let interface = &mut linker.instance(&format!("{PACKAGE}events@{V0_2}"))?;
+    events::add_to_linker_instance::<State, HasTraced>(interface, traced)?;
+    linker
+        .instance(&format!("{PACKAGE}events@{V0_1}"))?
+        .func_wrap(
             "publish",
             |mut store: StoreContextMut<'_, State>, (topic, payload): (String, String)| {
                 let published = traced(store.data_mut()).publish(topic, payload);
                 Ok((published.map_err(narrowed),))
             },
         )?;
-    }
     Ok(())
 }
 
-/// The error of `events.publish` as it was.
+/// The error of `events.publish` as it was at 0.1.
 fn narrowed(error: events::Error) -> derived::PublishError {
     match error {
         // The nearest: the topic is none that this plugin can publish to. The log has more.
@@ -274,14 +282,16 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("0.2.0", Standing::Current)]
-    #[case("0.2.9", Standing::Current)]
+    #[case("0.3.0", Standing::Current)]
+    #[case("0.3.9", Standing::Current)]
+    #[case("0.2.0", Standing::Older)]
+    #[case("0.2.3", Standing::Older)]
     #[case("0.1.0", Standing::Older)]
     #[case("0.1.7", Standing::Older)]
-    #[case("0.3.0", Standing::Foreign)]
+    #[case("0.4.0", Standing::Foreign)]
     #[case("0.0.1", Standing::Foreign)]
     #[case("1.1.0", Standing::Foreign)]
-    #[case("0.2.0-draft", Standing::Foreign)]
+    #[case("0.3.0-draft", Standing::Foreign)]
     #[case("0.1", Standing::Foreign)]
     #[case("nonsense", Standing::Foreign)]
     #[case("", Standing::Foreign)]
@@ -296,7 +306,7 @@ mod tests {
     fn what_is_spoken_names_all_versions() {
         assert_eq!(
             spoken(),
-            "voice-room:plugin@0.2.0, and with older plugins 0.1"
+            "voice-room:plugin@0.3.0, and with older plugins 0.2, 0.1"
         );
     }
 }

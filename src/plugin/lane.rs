@@ -129,6 +129,8 @@ pub(super) enum Told {
     Begins,
     /// There is no place for it.
     Refused,
+    /// Nothing is told any more. What is recorded is owed, and told after the next start.
+    Stopped,
 }
 
 /// What a question comes upon.
@@ -443,7 +445,7 @@ impl Lane {
         self.swapped.notify_waiters();
         self.unqueue(refused + facts.len());
         for telling in told.iter().chain(&facts) {
-            self.lose(&telling.input, telling.tries, &Failure::Stopped);
+            self.lose(telling, &Failure::Stopped);
         }
         facts.len() + usize::from(told.is_some())
     }

@@ -79,6 +79,9 @@ pub(super) const METRIC_NAME: usize = 64;
 /// Jobs that may wait for one instance.
 pub(super) const QUEUE: usize = 4096;
 
+/// Jobs beside which one instance still takes facts that are in the ledger.
+pub(super) const RECORDED_QUEUE: usize = 65_536;
+
 /// Of those, how many may be questions, whose askers wait.
 pub(super) const QUEUED_QUESTIONS: usize = 1024;
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The contract's version, which the component's imports and exports carry.
-pub(super) const WIT_VERSION: &str = "0.2.0";
+pub(super) const WIT_VERSION: &str = "0.3.0";
 
 /// The contract's package.
 pub(super) const PACKAGE: &str = "voice-room:plugin/";

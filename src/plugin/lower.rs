@@ -6,7 +6,9 @@ use super::{
     call::{ParticipantView, ProducerView, RoomView, SpeakerView},
     host::wit::{
         exports::voice_room::plugin::speaker_changed,
-        voice_room::plugin::types::{Codec, Participant, Producer, Room, Source, User},
+        voice_room::plugin::types::{
+            Codec, FirstPacket, Media, Participant, Producer, Room, Source, User,
+        },
     },
 };
 use crate::model;
@@ -30,6 +32,23 @@ pub(super) fn codec(codec: &model::Codec) -> Codec<'_> {
         mime_type: &codec.mime_type,
         clock_rate: codec.clock_rate,
         channels: codec.channels,
+    }
+}
+
+pub(super) fn first_packet(packet: model::FirstPacket) -> FirstPacket {
+    FirstPacket {
+        ssrc: packet.ssrc,
+        timestamp: packet.timestamp,
+        payload_type: packet.payload_type,
+        after_ms: packet.after_ms,
+    }
+}
+
+pub(super) fn media(count: model::MediaCount) -> Media {
+    Media {
+        packets: count.packets,
+        bytes: count.bytes,
+        last_rtp_at: count.last_rtp_at.map(|at| at.0),
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     load,
     manifest::Manifest,
     meters::{Meters, Named},
+    queue::Telling,
     shadow::ShadowStatus,
     throttle::Throttle,
 };
@@ -461,10 +462,10 @@ impl Place {
             };
             let input = Arc::new(Input::Fact(fact));
             let lane = self.lane(&timer.room);
-            match lane.map_or(Told::Refused, |lane| lane.tell(&input)) {
+            match lane.map_or(Told::Refused, |lane| lane.tell(Telling::new(&input))) {
                 Told::Queued => {}
                 Told::Begins => begin.extend(lane.map(Arc::clone)),
-                Told::Refused => refused.push(timer),
+                Told::Refused | Told::Stopped => refused.push(timer),
             }
         }
         Lane::begin_all(begin);

@@ -1,12 +1,13 @@
 //! What waits for an instance: bounded, first in, first out.
 //!
-//! A fact that is to be told again parks its room: later facts of that room wait behind it,
-//! so that the room's order holds, and those of other rooms go on.
+//! A fact that is to be told again, or is still on its way to the ledger, parks its room:
+//! later facts of that room wait behind it, so that the room's order holds, and those of other
+//! rooms, and questions, go on.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -42,18 +43,67 @@ pub(super) enum Job {
 }
 
 /// A fact and what became of it so far.
+#[derive(Clone)]
 pub(super) struct Telling {
-    pub(super) input: Arc<Input>,
+    input: Arc<Input>,
     /// Calls that have failed.
     pub(super) tries: u32,
+    /// Without it, the fact can be told at once.
+    receipt: Option<Receipt>,
+    /// Jobs beside which there is a place for it.
+    places: usize,
 }
+
+/// That a fact is in the ledger, once it is, and as which call it is told then.
+pub(super) type Receipt = Arc<OnceLock<Arc<Input>>>;
 
 impl Telling {
     pub(super) fn new(input: &Arc<Input>) -> Self {
         Self {
             input: Arc::clone(input),
             tries: 0,
+            receipt: None,
+            places: limits::QUEUE,
         }
+    }
+
+    /// A fact that is told when there is the receipt.
+    pub(super) fn recorded(input: &Arc<Input>, receipt: &Receipt) -> Self {
+        Self {
+            receipt: Some(Arc::clone(receipt)),
+            places: limits::RECORDED_QUEUE,
+            ..Self::new(input)
+        }
+    }
+
+    /// A fact of an earlier run of the server. However many there are, there is a place for
+    /// it.
+    pub(super) fn left_over(input: &Arc<Input>, receipt: &Receipt) -> Self {
+        Self {
+            places: usize::MAX,
+            ..Self::recorded(input, receipt)
+        }
+    }
+
+    /// Whether it is in the ledger, or will be, and so what becomes of it is noted.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.receipt.is_some()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.receipt
+            .as_ref()
+            .is_none_or(|receipt| receipt.get().is_some())
+    }
+
+    /// The call; before the fact is ready, as far as it is known.
+    pub(super) fn input(&self) -> &Arc<Input> {
+        let recorded = self.receipt.as_ref().and_then(|receipt| receipt.get());
+        recorded.unwrap_or(&self.input)
+    }
+
+    fn room(&self) -> &RoomId {
+        self.input.room()
     }
 }
 
@@ -107,31 +157,64 @@ impl Queue {
 
     /// Adds a fact. Where there is no place, changes of speakers are forgotten first: the
     /// latest one replaces them all. Timers have fewer places: they can be told another time.
-    pub(super) fn tell(&mut self, input: &Arc<Input>) -> Pushed {
-        let is_change = is_speaker_change(input);
-        if is_change && self.parked.contains_key(input.room()) {
-            // It would be of the past when its turn comes.
-            return Pushed::Refused;
-        }
-        if is_timer(input) && self.len() >= limits::QUEUED_TIMERS {
+    pub(super) fn tell(&mut self, telling: Telling) -> Pushed {
+        let is_change = is_speaker_change(&telling.input);
+        if is_timer(&telling.input) && self.len() >= limits::QUEUED_TIMERS {
             return Pushed::Refused;
         }
         let mut pushed = Pushed::Whole;
-        if self.len() >= limits::QUEUE {
+        if is_change && let Some(parked) = self.parked.get_mut(telling.room()) {
+            let before = parked.len();
+            parked.retain(|other| !is_speaker_change(&other.input));
+            if parked.len() < before {
+                self.held -= before - parked.len();
+                pushed = Pushed::Forgot;
+            }
+        }
+        if self.len() >= telling.places {
             if !self.forget_speaker_change() {
                 return Pushed::Refused;
             }
             pushed = Pushed::Forgot;
         }
-        let telling = Telling::new(input);
-        if let Some(parked) = self.parked.get_mut(input.room()) {
+        if let Some(parked) = self.parked.get_mut(telling.room()) {
             parked.push_back(telling);
             self.held += 1;
-        } else {
+        } else if telling.is_ready() {
             self.speaker_changes += usize::from(is_change);
             self.jobs.push_back(Job::Fact(telling));
+        } else {
+            self.hold(telling);
         }
         pushed
+    }
+
+    /// Parks the room of a fact that is not ready, behind what waits in it already.
+    fn hold(&mut self, telling: Telling) {
+        let room = telling.room().clone();
+        let mut waiting = self.take_facts_of(&room);
+        let first = waiting.is_empty();
+        waiting.push_back(telling);
+        self.held += waiting.len();
+        self.parked.insert(room.clone(), waiting);
+        if !first {
+            self.release(&room);
+        }
+    }
+
+    /// Takes a room's facts out of the jobs.
+    fn take_facts_of(&mut self, room: &RoomId) -> VecDeque<Telling> {
+        let mut taken = VecDeque::new();
+        for job in std::mem::take(&mut self.jobs) {
+            match job {
+                Job::Fact(telling) if telling.room() == room => {
+                    self.speaker_changes -= usize::from(is_speaker_change(&telling.input));
+                    taken.push_back(telling);
+                }
+                job => self.jobs.push_back(job),
+            }
+        }
+        taken
     }
 
     /// Adds a question; `None` where there is no place.
@@ -154,11 +237,18 @@ impl Queue {
     /// The next job.
     pub(super) fn pop(&mut self) -> Option<Job> {
         while let Some(room) = self.released.pop_front() {
-            if let Some(telling) = self.parked.get_mut(&room).and_then(VecDeque::pop_front) {
-                self.held -= 1;
-                return Some(Job::Fact(telling));
+            let Some(parked) = self.parked.get_mut(&room) else {
+                continue;
+            };
+            match parked.front() {
+                // Its room is released again when it is.
+                Some(first) if !first.is_ready() => {}
+                Some(_) => {
+                    self.held -= 1;
+                    return parked.pop_front().map(Job::Fact);
+                }
+                None => drop(self.parked.remove(&room)),
             }
-            self.parked.remove(&room);
         }
         let job = self.jobs.pop_front()?;
         match &job {
@@ -172,30 +262,18 @@ impl Queue {
 
     /// Keeps a fact, and with it what follows in its room, until the room is released.
     pub(super) fn park(&mut self, telling: Telling) {
-        let room = telling.input.room().clone();
+        let room = telling.room().clone();
+        // What has come behind it meanwhile does not hurry it.
+        self.released.retain(|other| *other != room);
         self.held += 1;
-        match self.parked.entry(room) {
-            Entry::Occupied(mut parked) => parked.get_mut().push_front(telling),
-            Entry::Vacant(place) => {
-                let is_behind = |job: &Job| matches!(job, Job::Fact(other) if other.input.room() == place.key());
-                let (behind, others) = std::mem::take(&mut self.jobs)
-                    .into_iter()
-                    .partition::<VecDeque<_>, _>(is_behind);
-                self.jobs = others;
-                let behind = behind.into_iter().filter_map(|job| match job {
-                    Job::Fact(telling) => Some(telling),
-                    Job::Question { .. } => None,
-                });
-                let mut parked = VecDeque::from([telling]);
-                parked.extend(behind);
-                // The first one is no longer counted among the jobs.
-                let behind = parked.iter().skip(1);
-                let changes = behind.filter(|one| is_speaker_change(&one.input));
-                self.speaker_changes -= changes.count();
-                self.held += parked.len() - 1;
-                place.insert(parked);
-            }
+        if let Some(parked) = self.parked.get_mut(&room) {
+            parked.push_front(telling);
+            return;
         }
+        let mut parked = self.take_facts_of(&room);
+        self.held += parked.len();
+        parked.push_front(telling);
+        self.parked.insert(room, parked);
     }
 
     /// A room's first parked fact is to be told now.
@@ -205,9 +283,11 @@ impl Queue {
         }
     }
 
-    /// All parked facts are to be told now.
+    /// All parked facts that can be told are to be told now.
     pub(super) fn release_all(&mut self) {
-        let rooms: Vec<RoomId> = self.parked.keys().cloned().collect();
+        let can = |parked: &VecDeque<Telling>| parked.front().is_none_or(Telling::is_ready);
+        let rooms = self.parked.iter().filter(|(_, parked)| can(parked));
+        let rooms: Vec<RoomId> = rooms.map(|(room, _)| room.clone()).collect();
         for room in &rooms {
             self.release(room);
         }

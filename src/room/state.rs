@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     model::{
-        Codec, ConnectedWhen, ConsumerId, ParticipantId, ProducerId, RoomId, Source, TransportId,
-        UnixMs, User, UserId,
+        Codec, ConnectedWhen, ConsumerId, FactId, ParticipantId, ProducerId, RoomId, Source,
+        TransportId, UnixMs, User, UserId,
     },
     plugin::{Amendments, Fact, JoinCall, ParticipantView, ProducerView, RoomView},
 };
@@ -143,6 +143,8 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 pub(crate) struct RoomState {
     id: RoomId,
+    /// The fact that it has ended. Rooms of one name come one after the other.
+    closing: FactId,
     limits: Limits,
     participants: HashMap<ParticipantId, Participant>,
     producers: HashMap<ProducerId, Producer>,
@@ -220,11 +222,12 @@ impl Participant {
 }
 
 impl RoomState {
-    /// An empty room.
+    /// An empty room. `closing` will be the id of the fact that it has ended.
     #[must_use]
-    pub(crate) fn new(id: RoomId, limits: Limits) -> Self {
+    pub(crate) fn new(id: RoomId, closing: FactId, limits: Limits) -> Self {
         Self {
             id,
+            closing,
             limits,
             participants: HashMap::new(),
             producers: HashMap::new(),
@@ -451,6 +454,7 @@ impl RoomState {
             out.push(Output::Inform(Fact::RoomClosed {
                 room: self.view(),
                 reason: reason.as_str().to_owned(),
+                fact: self.closing,
                 at,
             }));
         }

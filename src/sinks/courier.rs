@@ -182,7 +182,7 @@ impl Courier {
         for entry in span.entries {
             // What somebody has spoilt by hand has no topic that anybody wants.
             let outline = entry.outline();
-            let outline = outline.filter(|outline| takes(&self.topics, &outline.topic));
+            let outline = outline.filter(|outline| takes(&self.topics, outline));
             let room = outline.as_ref().map(|outline| &*outline.room);
             let due = route.window.offer(entry.seq, room);
             // What is not kept is read again when it is due.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
 
 use super::{
     kept::Change,
@@ -20,6 +21,9 @@ use super::{
 
 /// Bytes that may wait for the disk before further changes are refused.
 const BACKLOG_BYTES: usize = 256 << 20;
+
+/// What an owed or settled fact counts besides its call: its owner and its id.
+const OWED_BYTES: usize = 32;
 
 /// How far the disk is, as sequence numbers of [`Backlog::add`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +51,12 @@ struct Waiting {
 /// A dead letter as it is on the disk, or `None` where it is delivered or dropped.
 pub(super) type LetterChange = Option<Box<[u8]>>;
 
+/// What an owner has yet to be told, with its place in the order, or `None` where it was told.
+pub(super) type OwedChange = Option<(u64, Box<[u8]>)>;
+
+/// An open row's value, or `None` where it is over.
+pub(super) type OpenChange = Option<Box<[u8]>>;
+
 /// Changes that belong into one transaction. The first part of a name is the owner.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -60,6 +70,10 @@ pub(super) struct Batch {
     pub(super) positions: BTreeMap<Arc<str>, Position>,
     /// What sinks could not deliver, by sink and entry; `None` where that is over.
     pub(super) letters: BTreeMap<(Arc<str>, u64), LetterChange>,
+    /// What owners are owed, by owner and fact.
+    pub(super) owed: BTreeMap<(Arc<str>, Uuid), OwedChange>,
+    /// What is open, by its key.
+    pub(super) open: BTreeMap<Box<str>, OpenChange>,
     bytes: usize,
     /// Of the last set in it; 0 if there is none.
     pub(super) sequence: u64,
@@ -87,6 +101,24 @@ impl Batch {
         let size = |letter: &LetterChange| letter.as_ref().map_or(0, |letter| letter.len());
         self.bytes += size(&letter);
         let before = self.letters.insert((Arc::clone(sink), seq), letter);
+        self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, size));
+    }
+
+    pub(super) fn put_owed(&mut self, owner: &Arc<str>, fact: Uuid, change: OwedChange) {
+        let size = |change: &OwedChange| OWED_BYTES + change.as_ref().map_or(0, |row| row.1.len());
+        self.bytes += size(&change);
+        let before = self.owed.insert((Arc::clone(owner), fact), change);
+        self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, size));
+    }
+
+    pub(super) fn put_open(&mut self, key: &str, change: OpenChange) {
+        let size = |change: &OpenChange| key.len() + change.as_ref().map_or(0, |row| row.len());
+        self.bytes += size(&change);
+        // Not `insert`, which wants a key of its own also where there is one.
+        let before = match self.open.get_mut(key) {
+            Some(place) => Some(std::mem::replace(place, change)),
+            None => self.open.insert(key.into(), change),
+        };
         self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, size));
     }
 
@@ -139,6 +171,16 @@ impl Batch {
         for ((sink, seq), letter) in older.letters {
             if !self.letters.contains_key(&(Arc::clone(&sink), seq)) {
                 self.add_letter(&sink, seq, letter);
+            }
+        }
+        for ((owner, fact), change) in older.owed {
+            if !self.owed.contains_key(&(Arc::clone(&owner), fact)) {
+                self.put_owed(&owner, fact, change);
+            }
+        }
+        for (key, change) in older.open {
+            if !self.open.contains_key(&key) {
+                self.put_open(&key, change);
             }
         }
         let drafts = older.drafts.iter().map(Draft::len);

@@ -15,6 +15,7 @@ use super::{
     backlog::Batch,
     files::FileSink,
     format,
+    journal::{self, Found},
     kept::{Contents, Entry},
     ledger::{Extent, oldest},
     lines::{Lines, sync_directory_of},
@@ -43,8 +44,12 @@ pub(super) const DEAD_LETTERS: Rows = TableDefinition::new("dead_letters");
 /// In the data directory.
 pub(super) const DATABASE_FILE: &str = "plugins.redb";
 
-/// What the database has, by owner.
-pub(super) type Loaded = HashMap<String, Contents>;
+/// What the database has.
+pub(super) struct Loaded {
+    /// By owner.
+    pub(super) spaces: HashMap<String, Contents>,
+    pub(super) journal: Found,
+}
 
 pub(super) struct Disk {
     access: Arc<Access>,
@@ -121,7 +126,7 @@ impl Disk {
         }
         let disk = Self {
             access: Arc::new(access),
-            keep: *ledger,
+            keep: ledger.clone(),
             extent,
             oldest,
             files,
@@ -174,6 +179,7 @@ impl Disk {
             for (sink, position) in &batch.positions {
                 sinks::save_position(&transaction, sink, position)?;
             }
+            journal::save(&transaction, batch)?;
             for file in &self.files {
                 file.save(&transaction)?;
             }
@@ -294,7 +300,7 @@ fn save_timers(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb
 }
 
 fn load(transaction: &ReadTransaction) -> Result<Loaded, redb::Error> {
-    let mut loaded = Loaded::new();
+    let mut spaces: HashMap<String, Contents> = HashMap::new();
     let expiries = transaction.open_table(EXPIRIES)?;
     for row in transaction.open_table(KEYS)?.iter()? {
         let (name, value) = row?;
@@ -304,7 +310,7 @@ fn load(transaction: &ReadTransaction) -> Result<Loaded, redb::Error> {
             value: value.value().into(),
             until: until.map(|until| UnixMs(until.value())),
         };
-        let contents = loaded.entry(owner.to_owned()).or_default();
+        let contents = spaces.entry(owner.to_owned()).or_default();
         contents.entries.insert(Arc::from(key), entry);
     }
     for row in transaction.open_table(TIMERS)?.iter()? {
@@ -317,11 +323,14 @@ fn load(transaction: &ReadTransaction) -> Result<Loaded, redb::Error> {
                 due: UnixMs(due),
                 every,
             };
-            let contents = loaded.entry(owner.to_owned()).or_default();
+            let contents = spaces.entry(owner.to_owned()).or_default();
             contents.timers.insert(TimerName::new(&room, key), timing);
         }
     }
-    Ok(loaded)
+    Ok(Loaded {
+        spaces,
+        journal: Found::load(transaction)?,
+    })
 }
 
 fn open_lines(path: &Path) -> Result<Lines, StoreError> {

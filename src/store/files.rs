@@ -11,7 +11,7 @@ use redb::WriteTransaction;
 use super::{
     access::Access,
     backoff::Backoff,
-    ledger::{self, LedgerError, Portion},
+    ledger::{self, LedgerError, Outline, Portion},
     lines::Lines,
     sinks::{self, Position},
 };
@@ -32,7 +32,7 @@ pub(super) enum FileError {
 
 pub(super) struct FileSink {
     name: Arc<str>,
-    /// What topics begin with that it takes; none is all.
+    /// What topics begin with that it takes; none is all that plugins publish.
     topics: Vec<String>,
     file: Lines,
     /// The file has all up to here.
@@ -120,7 +120,7 @@ impl FileSink {
         let next = span.next();
         let wanted = span.entries.iter().filter(|entry| {
             let outline = entry.outline();
-            outline.is_some_and(|outline| takes(&self.topics, &outline.topic))
+            outline.is_some_and(|outline| takes(&self.topics, &outline))
         });
         let lines: Vec<String> = wanted.map(ledger::Entry::json).collect();
         // Until it has succeeded.
@@ -138,8 +138,12 @@ impl FileSink {
     }
 }
 
-/// Whether a sink that wants topics which begin with these wants this one.
+/// Whether a sink that wants topics which begin with these wants this entry. Without any it
+/// wants what plugins publish, and not what the server notes.
 #[must_use]
-pub fn takes(topics: &[String], topic: &str) -> bool {
-    topics.is_empty() || topics.iter().any(|start| topic.starts_with(start))
+pub fn takes(topics: &[String], entry: &Outline<'_>) -> bool {
+    if topics.is_empty() {
+        return entry.plugin.is_some();
+    }
+    topics.iter().any(|start| entry.topic.starts_with(start))
 }

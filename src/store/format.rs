@@ -5,6 +5,7 @@
 //! | 1 | keys, published events on their way into their file |
 //! | 2 | expiries, timers, dead letters |
 //! | 3 | the ledger and its sinks, in the place of events on their way |
+//! | 4 | what plugins are owed, and what is open |
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use super::{
     StoreError,
     access::Access,
     disk::{DEAD_LETTERS, EXPIRIES, KEYS, TIMERS, database_error, file_error},
+    journal,
     ledger::{Draft, Extent, Said},
     lines::Lines,
     sinks::{self, LETTERS, POSITIONS, Position},
@@ -29,8 +31,10 @@ use crate::{
 /// Facts about the database itself.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const FORMAT_KEY: &str = "format";
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 const OLDEST_FORMAT: u64 = 1;
+/// From which on there is a ledger.
+const LEDGER_FORMAT: u64 = 3;
 
 /// Until format 3, published events that may not have been in their file yet.
 const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outbox");
@@ -76,7 +80,10 @@ pub(super) fn bring(access: &Access, data_dir: &Path) -> Result<(), StoreError> 
     }
     let upgraded = access.write(|database| {
         let transaction = database.begin_write()?;
-        upgrade(&transaction, &lines)?;
+        create(&transaction)?;
+        if found.is_none_or(|found| found < LEDGER_FORMAT) {
+            begin_ledger(&transaction, &lines)?;
+        }
         transaction.commit()?;
         Ok(())
     });
@@ -110,8 +117,8 @@ fn append(path: &Path, lines: &[Box<[u8]>]) -> std::io::Result<()> {
     file.append(missing.into_iter().map(|line| &**line))
 }
 
-/// The lines are in their file. They begin the ledger, so that its readers get them too.
-fn upgrade(transaction: &WriteTransaction, lines: &[Box<[u8]>]) -> Result<(), redb::Error> {
+/// Makes the tables that are not there, and says that the format is the present one.
+fn create(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
     transaction.open_table(KEYS)?;
     transaction.open_table(EXPIRIES)?;
@@ -120,6 +127,11 @@ fn upgrade(transaction: &WriteTransaction, lines: &[Box<[u8]>]) -> Result<(), re
     transaction.open_table(POSITIONS)?;
     transaction.open_table(LETTERS)?;
     Extent::create(transaction)?;
+    journal::create(transaction)
+}
+
+/// The lines are in their file. They begin the ledger, so that its readers get them too.
+fn begin_ledger(transaction: &WriteTransaction, lines: &[Box<[u8]>]) -> Result<(), redb::Error> {
     let drafts = lines.iter().filter_map(|line| {
         let read = serde_json::from_slice::<Published>(line);
         let event = read

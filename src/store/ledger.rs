@@ -55,6 +55,9 @@ pub struct Outline<'a> {
     /// What it is about.
     #[serde(borrow)]
     pub topic: Cow<'a, str>,
+    /// Which plugin has published it; `None` if the server itself has noted it.
+    #[serde(borrow)]
+    pub plugin: Option<Cow<'a, str>>,
     /// The room; empty if it belongs to none.
     #[serde(borrow)]
     pub room: Cow<'a, str>,

@@ -100,7 +100,7 @@ impl Space {
     }
 
     /// Applies the set as a whole. `None` if it changes neither keys nor timers, or the
-    /// space is detached.
+    /// space is detached: there is nothing that an answer would wait for.
     ///
     /// Every reader sees the changes when this returns; [`Saved::wait`] tells when they are
     /// on disk.
@@ -110,7 +110,7 @@ impl Space {
     /// If a key that the set has compared or incremented is no longer what it was based on.
     /// Nothing is applied then, and the call has to be run again, on a fresh instance.
     pub fn apply(&self, staged: Staged) -> Result<Option<Saved>, Conflict> {
-        if staged.is_empty() {
+        if staged.is_empty() && staged.settled.is_none() {
             if staged.bases.is_empty() {
                 return Ok(None);
             }
@@ -138,6 +138,9 @@ impl Space {
                 timers,
                 swept,
             } = self.commit(staged)?;
+            if let Some(fact) = staged.settled {
+                batch.put_owed(&self.owner, fact, None);
+            }
             durable = !staged.changes.is_empty() || !timers.is_empty();
             for (key, change) in staged.changes {
                 batch.add_key(&self.owner, key, change);
@@ -271,7 +274,7 @@ fn long_before(now: UnixMs) -> UnixMs {
 }
 
 /// A claim to be told when a set of changes is on the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Saved {
     sequence: u64,
     progress: watch::Receiver<Progress>,
@@ -296,5 +299,12 @@ impl Saved {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(NotSaved),
         }
+    }
+
+    /// Waits for the disk, however long. Whether it has them: it has not if the store was
+    /// closed before.
+    pub async fn eventually(mut self) -> bool {
+        let reached = self.progress.wait_for(|now| now.saved >= self.sequence);
+        reached.await.is_ok()
     }
 }

@@ -5,6 +5,8 @@ mod timers;
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use uuid::Uuid;
+
 use self::events::{About, Event};
 use super::{
     kept::{Change, Entry, Kept},
@@ -27,6 +29,8 @@ pub struct Staged {
     pub(super) timers: BTreeMap<TimerName, TimerChange>,
     /// The timer because of which there is this call, and when it was due.
     pub(super) fired: Option<(TimerName, UnixMs)>,
+    /// The fact that the call has told.
+    pub(super) settled: Option<Uuid>,
     changed: usize,
     more: More,
     /// Timers that there will be more (or, negative, fewer).
@@ -67,6 +71,7 @@ impl Staged {
             bases: BTreeMap::new(),
             timers: BTreeMap::new(),
             fired: None,
+            settled: None,
             changed: 0,
             more: More::default(),
             more_timers: 0,
@@ -75,7 +80,15 @@ impl Staged {
         }
     }
 
-    /// Whether there is nothing to apply. It may depend on a key all the same, so that
+    /// Says that this is the call that tells the owner a fact which was
+    /// [noted](super::Note): when the set is applied the fact is no longer owed, in the
+    /// transaction of whatever else the set does. A set that only settles is empty all the
+    /// same, and has to be applied.
+    pub fn settles(&mut self, fact: Uuid) {
+        self.settled = Some(fact);
+    }
+
+    /// Whether there is nothing to apply but what is [settled](Self::settles). It may depend on a key all the same, so that
     /// [`Space::apply`] tells of a conflict.
     #[must_use]
     pub fn is_empty(&self) -> bool {

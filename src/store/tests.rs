@@ -4,6 +4,7 @@ mod disk;
 mod events;
 mod expiry;
 mod health;
+mod journal;
 mod keys;
 mod ledger;
 mod model;

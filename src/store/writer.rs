@@ -142,6 +142,8 @@ fn last_words(disk: &Disk, lost: &Batch) {
         timers = lost.timers.len(),
         events = lost.drafts.len(),
         dead_letters = lost.dead_letters.len(),
+        settled = lost.owed.values().filter(|owed| owed.is_none()).count(),
+        open = lost.open.len(),
         in_outbox = disk.undelivered(),
         "the server stops before all could be written: all but what is in the outbox \
          is lost, that is delivered at the next start"

@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn plugins_are_shown_in_aligned_columns() {
         let listing: Listing = serde_json::from_value(json!({ "plugins": [
-            { "name": "seats", "component": "sha256:0123456789abcdef", "contract": "0.2.0",
+            { "name": "seats", "component": "sha256:0123456789abcdef", "contract": "0.3.0",
               "isolation": "live", "instances": 4, "breaker": "closed",
               "hooks": ["init", "on-join"], "loadedAt": 5 },
             { "name": "moderation", "component": "sha256:fedcba9876543210",
@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(
             text,
             "NAME        COMPONENT            CONTRACT  INSTANCES  BREAKER  HOOKS\n\
-             seats       sha256:0123456789ab  0.2.0     4 live     closed   init on-join\n\
+             seats       sha256:0123456789ab  0.3.0     4 live     closed   init on-join\n\
              moderation  sha256:fedcba987654  0.1.0     16 fresh   open\n"
         );
         assert_eq!(table(&[]), "The server has no plugins.\n");

@@ -17,6 +17,7 @@ mod hooks;
 mod hostile;
 mod inspecting;
 mod isolation;
+mod journal;
 mod lanes;
 mod loading;
 mod misbehaving;

@@ -11,6 +11,8 @@ export const HOOKS = {
   'before-consume': 'decision',
   'on-new-producer': 'actions',
   'on-first-rtp': 'actions',
+  'on-producer-paused': 'actions',
+  'on-producer-resumed': 'actions',
   'on-producer-closed': 'actions',
   'speaker-changed': 'actions',
   'on-timer': 'actions',

@@ -13,6 +13,12 @@ function liftParticipant(participant) {
   user.claims = parse(user.claims);
 }
 
+function liftMedia(media) {
+  media.packets = number('packets', media.packets);
+  media.bytes = number('bytes', media.bytes);
+  if (media.lastRtpAt !== undefined) media.lastRtpAt = number('lastRtpAt', media.lastRtpAt);
+}
+
 /**
  * From the contract's types: big integers to numbers, JSON texts to what they say. In place
  * and field by field, for the engine interprets; a test holds the fields to the contract.
@@ -24,6 +30,8 @@ function lift(call) {
   if (call.owner !== undefined) call.owner = number('owner', call.owner);
   if (call.due !== undefined) call.due = number('due', call.due);
   if (call.firstRtpAt !== undefined) call.firstRtpAt = number('firstRtpAt', call.firstRtpAt);
+  if (call.media) liftMedia(call.media);
+  if (call.packet) call.packet.afterMs = number('afterMs', call.packet.afterMs);
   if (call.payload !== undefined) call.payload = parse(call.payload);
   for (const speaker of call.speakers ?? []) speaker.userId = number('userId', speaker.userId);
   return call;

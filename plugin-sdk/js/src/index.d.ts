@@ -85,6 +85,28 @@ export interface Producer {
   codec: Codec;
 }
 
+/** What has been received of a producer's stream so far. */
+export interface Media {
+  /** RTP packets. */
+  packets: number;
+  /** Bytes of those packets. */
+  bytes: number;
+  /** When the last one is known to have arrived. */
+  lastRtpAt?: UnixMs;
+}
+
+/** The packet with which a stream began. */
+export interface FirstPacket {
+  /** Synchronisation source of the stream (RFC 3550). */
+  ssrc: number;
+  /** Its RTP timestamp, where the packet itself was seen. */
+  timestamp?: number;
+  /** Its RTP payload type. */
+  payloadType: number;
+  /** Milliseconds from the producer's making to the packet. */
+  afterMs: number;
+}
+
 /** Who speaks. */
 export interface Speaker {
   userId: UserId;
@@ -115,18 +137,41 @@ export interface BeforeConsumeCall extends ParticipantCall {
 export interface ProducerCall extends ParticipantCall {
   producer: Producer;
 }
-export interface ProducerClosedCall extends ProducerCall {
-  /** `closed`, `replaced`, `left`, `disconnected`, `plugin`, … */
+/**
+ * A fact that money may hang on: it is in the server's ledger before a plugin is told. What the
+ * call does to keys, timers and events is saved together with the note that it was told.
+ */
+export interface RecordedFact {
+  /** Which fact this is: the same each time that it is told. */
+  factId: string;
+}
+export interface FirstRtpCall extends ProducerCall, RecordedFact {
+  packet: FirstPacket;
+}
+export interface ProducerFlowCall extends ProducerCall, RecordedFact {
+  /**
+   * Why it stopped to flow: `user`, `plugin`, or `silence`: no packet has come for the
+   * configured time, although nobody paused it. Then `at` is the time of the last packet.
+   */
+  cause: string;
+  media: Media;
+}
+export interface ProducerClosedCall extends ProducerCall, RecordedFact {
+  /**
+   * `closed`, `replaced`, `left`, `disconnected`, `plugin`, …; `recovered`: the server was
+   * killed. Then `at` is the last moment at which it is known to have run.
+   */
   reason: string;
   /** When its first RTP packet arrived, if one did. */
   firstRtpAt?: UnixMs;
+  media: Media;
 }
 export interface LeaveCall extends ParticipantCall {
   /** `left`, `disconnected`, `kicked`, `replaced`, `room_closed`, … */
   reason: string;
 }
-export interface RoomClosedCall extends RoomCall {
-  /** `empty`, `shutdown`, `worker_died`, … */
+export interface RoomClosedCall extends RoomCall, RecordedFact {
+  /** `empty`, `shutdown`, `worker_died`, …; `recovered`: the server was killed. */
   reason: string;
 }
 export interface SpeakersCall extends RoomCall {
@@ -215,7 +260,11 @@ export interface Plugin {
   /** A producer exists and the room has been told of it. */
   onNewProducer?(call: ProducerCall): Action[] | void;
   /** The first RTP packet of a producer has arrived. */
-  onFirstRtp?(call: ProducerCall): Action[] | void;
+  onFirstRtp?(call: FirstRtpCall): Action[] | void;
+  /** A producer whose first RTP was told has stopped to flow. */
+  onProducerPaused?(call: ProducerFlowCall): Action[] | void;
+  /** It flows again; in turn with `onProducerPaused`. */
+  onProducerResumed?(call: ProducerFlowCall): Action[] | void;
   /** A producer has ended, whatever the cause. */
   onProducerClosed?(call: ProducerClosedCall): Action[] | void;
   /** The dominant speaker or the set of speakers has changed. */

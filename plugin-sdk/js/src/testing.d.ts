@@ -71,8 +71,17 @@ export class Stage {
 
   /** As the server after a failure: memory is gone, storage and rooms are not. */
   replaceInstance(): void;
-  /** As a server that was killed: memory and everybody in the rooms are gone. */
+  /**
+   * As a server that was killed: memory and everybody in the rooms are gone. What it then tells
+   * of them is {@link Stage.recover}.
+   */
   restartServer(): void;
+  /**
+   * What a server that was killed tells first when it runs again: `onProducerClosed` for each
+   * producer that had begun, `onRoomClosed` for each room, with the reason `recovered`, as of
+   * the moment at which it was killed.
+   */
+  recover(): Action[];
 
   /** `beforeJoin`, `onRoomOpened` where it is the first, `onJoin`, `describeRoom`. */
   join(roomId: string, user: NewUser): Joined;
@@ -89,8 +98,18 @@ export class Stage {
   produce(joined: Joined, source?: Source): Produced;
   /** `beforeConsume`. */
   consume(joined: Joined, produced: Produced): Answer;
-  /** `onFirstRtp`. */
+  /**
+   * `onFirstRtp`. From now on a packet comes every 20 ms, for `media` to count. Ids of facts say
+   * what they are, such as `paused/1 of producer-3`, where a server's are UUIDs.
+   */
   firstRtp(produced: Produced): Action[];
+  /**
+   * `onProducerPaused`. The causes are `user`, `plugin` and `silence`; with `since` it was noticed
+   * only now. Not told, as by a server, before the first packet and of what is paused already.
+   */
+  pause(produced: Produced, cause?: string, since?: UnixMs): Action[];
+  /** `onProducerResumed`. Not told of what is not paused. */
+  resume(produced: Produced): Action[];
   /** `onProducerClosed`. */
   closeProducer(produced: Produced, reason?: string): Action[];
   /** `speakerChanged`: these users speak, loudest first. */

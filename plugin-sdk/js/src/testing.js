@@ -32,6 +32,21 @@ function all(steps) {
   return actions;
 }
 
+/** Of an Opus packet, as browsers send them. */
+const PACKET = { ms: 20, bytes: 100 };
+
+/** What has come of a stream, in the contract's types; nothing of one that has not begun. */
+function media(stream, now) {
+  if (!stream) return { packets: 0n, bytes: 0n };
+  const flowed = stream.flowed + (stream.flows === undefined ? 0 : now - stream.flows);
+  const packets = Math.floor(flowed / PACKET.ms) + 1;
+  return {
+    packets: BigInt(packets),
+    bytes: BigInt(packets * PACKET.bytes),
+    lastRtpAt: BigInt(stream.flows === undefined ? stream.last : now),
+  };
+}
+
 const parsed = (text) => (text === undefined ? undefined : JSON.parse(text));
 
 /** From the contract's types to what a test compares with. */
@@ -65,6 +80,8 @@ export class Stage {
   #rooms = new Map();
   /** What runs, by its participant's id and its source. */
   #sending = new Map();
+  /** What a server that was killed has yet to tell. */
+  #leftOpen = [];
   #start;
   #manifest;
   #memory;
@@ -159,9 +176,24 @@ export class Stage {
   }
 
   restartServer() {
+    const at = this.now;
+    for (const sent of this.#sending.values()) {
+      for (const produced of Object.values(sent)) {
+        if (produced.stream) this.#leftOpen.push(() => this.#closed(produced, 'recovered', at));
+      }
+    }
+    for (const roomId of this.#rooms.keys()) {
+      this.#leftOpen.push(() => this.#roomClosed(roomId, 'recovered', at));
+    }
     this.#rooms.clear();
     this.#sending.clear();
     this.replaceInstance();
+  }
+
+  recover() {
+    const steps = this.#leftOpen;
+    this.#leftOpen = [];
+    return all(steps);
   }
 
   join(roomId, { id, name, avatar, roles = [], claims = {} }) {
@@ -193,14 +225,19 @@ export class Stage {
     const closed = () => {
       if (this.#participants(roomId).length > 0) return [];
       this.#rooms.delete(roomId);
-      this.#call('on-room-closed', roomId, { reason: 'empty' });
-      return [];
+      return this.#roomClosed(roomId, 'empty', this.now);
     };
     return all([
       ...ending.map((source) => () => this.closeProducer(sent[source], ENDS.get(reason) ?? 'kicked')),
       gone,
       closed,
     ]);
+  }
+
+  #roomClosed(roomId, reason, at) {
+    const factId = this.#id('closed of room');
+    this.#call('on-room-closed', roomId, { reason, factId, at: BigInt(at) });
+    return [];
   }
 
   /** What a participant sends, by source. */
@@ -234,8 +271,29 @@ export class Stage {
   }
 
   firstRtp(produced) {
-    produced.firstRtpAt ??= this.now;
-    return this.#aboutProducer('on-first-rtp', produced, {});
+    const at = this.now;
+    produced.stream ??= { began: at, flows: at, flowed: 0, last: at, cause: '', pauses: 0 };
+    const packet = { ssrc: 1, timestamp: 0, payloadType: 111, afterMs: 0n };
+    const began = BigInt(produced.stream.began);
+    return this.#aboutProducer('on-first-rtp', produced, 'first-rtp', { packet, at: began });
+  }
+
+  pause(produced, cause = 'user', since = this.now) {
+    const { stream } = produced;
+    if (stream?.flows === undefined) return [];
+    const at = Math.max(since, stream.flows);
+    stream.flowed += at - stream.flows;
+    Object.assign(stream, { flows: undefined, last: at, cause, pauses: stream.pauses + 1 });
+    const fields = { cause, media: media(stream, at), at: BigInt(at) };
+    return this.#aboutProducer('on-producer-paused', produced, `paused/${stream.pauses}`, fields);
+  }
+
+  resume(produced) {
+    const { stream } = produced;
+    if (!stream || stream.flows !== undefined) return [];
+    stream.flows = this.now;
+    const fields = { cause: stream.cause, media: media(stream, this.now) };
+    return this.#aboutProducer('on-producer-resumed', produced, `resumed/${stream.pauses}`, fields);
   }
 
   closeProducer(produced, reason = 'closed') {
@@ -243,13 +301,20 @@ export class Stage {
     const sent = this.#sent(joined.participant);
     // A successor may hold the place already.
     if (sent[producer.source] === produced) delete sent[producer.source];
-    const { firstRtpAt } = produced;
-    const since = firstRtpAt === undefined ? undefined : BigInt(firstRtpAt);
-    return this.#aboutProducer('on-producer-closed', produced, { reason, firstRtpAt: since });
+    return this.#closed(produced, reason, this.now);
   }
 
-  #aboutProducer(hook, { joined, producer }, fields) {
-    const call = { participant: this.#current(joined), producer, ...fields };
+  #closed(produced, reason, at) {
+    const { stream } = produced;
+    const firstRtpAt = stream && BigInt(stream.began);
+    const fields = { reason, firstRtpAt, media: media(stream, at), at: BigInt(at) };
+    return this.#aboutProducer('on-producer-closed', produced, 'closed', fields);
+  }
+
+  /** Tells a recorded fact. As an id it gets what it is, where a server's has a UUID. */
+  #aboutProducer(hook, { joined, producer }, fact, fields) {
+    const factId = `${fact} of ${producer.id}`;
+    const call = { participant: this.#current(joined), producer, factId, ...fields };
     return this.#inform(hook, joined.roomId, call);
   }
 

@@ -166,6 +166,65 @@ test('who leaves is gone although a hook throws', () => {
   assert.deepEqual(on.stored, { closed: true });
 });
 
+/** A plugin that keeps what it is told of streams. */
+const witness = () => {
+  const hooks = ['on-first-rtp', 'on-producer-paused', 'on-producer-resumed', 'on-producer-closed', 'on-room-closed'];
+  const keep = ({ factId, at, ...call }, more) => {
+    kv.set('told', [...(kv.get('told') ?? []), [factId, at, ...more]]);
+  };
+  const plugin = () => ({
+    onFirstRtp: (call) => keep(call, [call.packet.payloadType, call.packet.afterMs]),
+    onProducerPaused: (call) => keep(call, [call.cause, call.media.packets]),
+    onProducerResumed: (call) => keep(call, [call.cause, call.media.packets]),
+    onProducerClosed: (call) =>
+      keep(call, [call.reason, call.firstRtpAt ?? null, call.media.packets, call.media.lastRtpAt ?? null]),
+    onRoomClosed: (call) => keep(call, [call.reason]),
+  });
+  return new Stage(plugin, { manifest: { ...manifest, hooks, commands: [], capabilities: ['key-value'] } });
+};
+
+test('pauses and resumptions alternate, and packets come only between them', () => {
+  const on = witness();
+  const began = on.now;
+  const mic = on.produce(on.join('lobby', user));
+  on.pause(mic);
+  on.firstRtp(mic);
+  on.resume(mic);
+  on.advance(1000);
+  on.pause(mic);
+  on.pause(mic, 'plugin');
+  on.advance(5000);
+  on.resume(mic);
+  on.advance(3000);
+  on.pause(mic, 'silence', began + 7000);
+  on.closeProducer(mic);
+  const { id } = mic.producer;
+  assert.deepEqual(on.stored.told, [
+    [`first-rtp of ${id}`, began, 111, 0],
+    [`paused/1 of ${id}`, began + 1000, 'user', 51],
+    [`resumed/1 of ${id}`, began + 6000, 'user', 51],
+    [`paused/2 of ${id}`, began + 7000, 'silence', 101],
+    [`closed of ${id}`, began + 9000, 'closed', began, 101, began + 7000],
+  ]);
+});
+
+test('what a killed server left open is told once, as of then', () => {
+  const on = witness();
+  const killed = on.now;
+  const joined = on.join('lobby', user);
+  const mic = on.produce(joined);
+  on.produce(joined, 'music');
+  on.firstRtp(mic);
+  on.restartServer();
+  on.advance(60_000);
+  assert.equal(on.stored.told.length, 1);
+  on.recover();
+  on.recover();
+  const [, closed, room] = on.stored.told;
+  assert.deepEqual(closed, [`closed of ${mic.producer.id}`, killed, 'recovered', killed, 1, killed]);
+  assert.deepEqual(room.slice(1), [killed, 'recovered']);
+});
+
 test('an amendment is what the plugin says', () => {
   const on = stage({ greeting: 'Ahoy' });
   const { amendment } = on.produce(on.join('lobby', user));

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::bindings::voice_room::plugin::types as wit;
 use crate::{
-    Action, Actions, Amendment, Codec, Decision, Denial, Failure, Participant, Pin, Producer,
-    Refusal, Room, Source, Target, User,
+    Action, Actions, Amendment, Codec, Decision, Denial, Failure, FirstPacket, Media, Participant,
+    Pin, Producer, Refusal, Room, Source, Target, User,
 };
 
 impl From<wit::Room> for Room {
@@ -65,6 +65,27 @@ impl From<wit::Producer> for Producer {
             id: producer.id,
             source: producer.source.into(),
             codec: producer.codec.into(),
+        }
+    }
+}
+
+impl From<wit::Media> for Media {
+    fn from(media: wit::Media) -> Self {
+        Self {
+            packets: media.packets,
+            bytes: media.bytes,
+            last_rtp_at: media.last_rtp_at,
+        }
+    }
+}
+
+impl From<wit::FirstPacket> for FirstPacket {
+    fn from(packet: wit::FirstPacket) -> Self {
+        Self {
+            ssrc: packet.ssrc,
+            timestamp: packet.timestamp,
+            payload_type: packet.payload_type,
+            after_ms: packet.after_ms,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A plugin and rooms for it to rule, without a server.
 
 mod scene;
+mod streams;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::streams::{LeftOpen, Stream};
 use super::{
     host::{self, Timer},
     manifest::{self, Manifest, Trimmed},
@@ -76,7 +78,9 @@ pub struct Stage<P> {
     rooms: BTreeMap<String, Vec<Participant>>,
     /// What runs, by its participant's id.
     sending: BTreeMap<String, BTreeMap<Source, Producer>>,
-    first_rtp: BTreeMap<String, UnixMs>,
+    /// Those whose first packet has arrived, by their producer's id.
+    streams: BTreeMap<String, Stream>,
+    left_open: LeftOpen,
     twinned: bool,
 }
 
@@ -104,7 +108,8 @@ impl<P: Plugin> Stage<P> {
             ids: 0,
             rooms: BTreeMap::new(),
             sending: BTreeMap::new(),
-            first_rtp: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            left_open: LeftOpen::default(),
             twinned: false,
         })
     }
@@ -164,15 +169,14 @@ impl<P: Plugin> Stage<P> {
     }
 
     /// Replaces the instance as a server that was killed and started again does: its memory
-    /// and everybody in the rooms are gone, its storage and timers are not.
+    /// and everybody in the rooms are gone, its storage and timers are not. What the server
+    /// then tells of them is [`Stage::recover`].
     ///
     /// # Errors
     ///
     /// What the plugin's `init` says.
     pub fn restart_server(&mut self) -> Result<(), InitError> {
-        self.rooms.clear();
-        self.sending.clear();
-        self.first_rtp.clear();
+        self.forget_everybody();
         self.replace_instance()
     }
 

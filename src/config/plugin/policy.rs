@@ -28,8 +28,8 @@ pub struct HookPolicy {
     /// Default 50 ms; of `init`, for which nobody waits, at least 1 s.
     pub time_budget: Duration,
     /// `on_failure.<hook>`. Default: deny for hooks that decide; retry for
-    /// `on_room_closed`, `on_leave`, `on_first_rtp`, `on_producer_closed` and
-    /// `on_timer`; drop for the other ones that inform.
+    /// `on_room_closed`, `on_leave`, `on_first_rtp`, `on_producer_paused`,
+    /// `on_producer_resumed`, `on_producer_closed` and `on_timer`; drop for the other ones that inform.
     pub on_failure: OnFailure,
 }
 
@@ -105,6 +105,8 @@ fn default_policy(hook: Hook) -> OnFailure {
         Hook::OnRoomClosed
         | Hook::OnLeave
         | Hook::OnFirstRtp
+        | Hook::OnProducerPaused
+        | Hook::OnProducerResumed
         | Hook::OnProducerClosed
         | Hook::OnTimer => OnFailure::Retry,
         hook if hook.informs() => OnFailure::Drop,

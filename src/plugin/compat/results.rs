@@ -9,8 +9,8 @@ use crate::{
         host::wit::{
             exports::voice_room::plugin::{before_produce, on_command},
             voice_room::plugin::types::{
-                Action, Amendment, Decision, KickUser, Refusal, RoomEvent, Target, UserEvent,
-                Verdict,
+                Action, Amendment, Decision, KickUser, Pin, Refusal, RoomEvent, SpeakerPin, Target,
+                UserEvent, Verdict,
             },
         },
         instance::Raw,
@@ -141,8 +141,25 @@ fn action(val: Val) -> Result<Action, Unfit> {
                 reason: text(fields.need("reason")?)?,
             })
         }
+        "pin-speaker" => {
+            let mut fields = Fields::of(payload)?;
+            Action::PinSpeaker(SpeakerPin {
+                user_id: id(&fields.need("user-id")?)?,
+                pin: pin(fields.need("pin")?)?,
+            })
+        }
         _ => return Err(unknown_case(&case)),
     })
+}
+
+fn pin(val: Val) -> Result<Pin, Unfit> {
+    let (case, _) = variant(val)?;
+    match &*case {
+        "in" => Ok(Pin::In),
+        "out" => Ok(Pin::Out),
+        "auto" => Ok(Pin::Auto),
+        _ => Err(unknown_case(&case)),
+    }
 }
 
 fn target(val: Val) -> Result<Target, Unfit> {
@@ -333,6 +350,9 @@ mod tests {
     #[case::mute(case("mute", case("user", Val::U64(7))))]
     #[case::unmute(case("unmute", case("user", Val::U64(7))))]
     #[case::close(case("close", case("user", Val::U64(7))))]
+    #[case::pin(case("pin-speaker", record([
+        ("user-id", Val::U64(7)), ("pin", Val::Enum("out".to_owned())),
+    ])))]
     #[case::close_one(case("close", case("producer", string("id-7"))))]
     fn every_action_is_read(#[case] action: Val) {
         let read = read(Hook::OnJoin, Val::List(vec![action])).unwrap();

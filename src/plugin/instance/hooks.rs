@@ -92,6 +92,8 @@ hooks! {
     before_consume: BeforeConsume,
     on_new_producer: OnNewProducer,
     on_first_rtp: OnFirstRtp,
+    on_producer_paused: OnProducerPaused,
+    on_producer_resumed: OnProducerResumed,
     on_producer_closed: OnProducerClosed,
     speaker_changed: SpeakerChanged,
     on_timer: OnTimer,
@@ -209,11 +211,17 @@ impl Hooks {
                     at: at.0,
                 })
             }
-            Fact::RoomClosed { room, reason, at } => {
-                let nothing = |()| Raw::Actions(Vec::new());
+            Fact::RoomClosed {
+                room,
+                reason,
+                fact,
+                at,
+            } => {
+                let (nothing, fact) = (|()| Raw::Actions(Vec::new()), IdText::new(fact.0));
                 call!(store, self.on_room_closed.call_on_room_closed, nothing, {
                     room: lower::room(room),
                     reason,
+                    fact_id: fact.as_str(),
                     at: at.0,
                 })
             }
@@ -279,17 +287,74 @@ impl Hooks {
                     at: at.0,
                 })
             }
+            _ => self.tell_of_media(store, fact).await,
+        }
+    }
+
+    async fn tell_of_media(
+        &self,
+        store: &mut Store<State>,
+        fact: &Fact,
+    ) -> wasmtime::Result<Option<Raw>> {
+        match fact {
             Fact::FirstRtp {
                 room,
                 participant,
                 producer,
+                packet,
+                fact,
                 at,
             } => {
                 let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                let fact = IdText::new(fact.0);
                 call!(store, self.on_first_rtp.call_on_first_rtp, Raw::Actions, {
                     room: lower::room(room),
                     participant: who.lend(),
                     producer: lower::producer(producer, &id),
+                    packet: lower::first_packet(*packet),
+                    fact_id: fact.as_str(),
+                    at: at.0,
+                })
+            }
+            Fact::ProducerPaused {
+                room,
+                participant,
+                producer,
+                cause,
+                media,
+                fact,
+                at,
+            } => {
+                let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                let fact = IdText::new(fact.0);
+                call!(store, self.on_producer_paused.call_on_producer_paused, Raw::Actions, {
+                    room: lower::room(room),
+                    participant: who.lend(),
+                    producer: lower::producer(producer, &id),
+                    cause: cause.as_str(),
+                    media: lower::media(*media),
+                    fact_id: fact.as_str(),
+                    at: at.0,
+                })
+            }
+            Fact::ProducerResumed {
+                room,
+                participant,
+                producer,
+                cause,
+                media,
+                fact,
+                at,
+            } => {
+                let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                let fact = IdText::new(fact.0);
+                call!(store, self.on_producer_resumed.call_on_producer_resumed, Raw::Actions, {
+                    room: lower::room(room),
+                    participant: who.lend(),
+                    producer: lower::producer(producer, &id),
+                    cause: cause.as_str(),
+                    media: lower::media(*media),
+                    fact_id: fact.as_str(),
                     at: at.0,
                 })
             }
@@ -299,21 +364,29 @@ impl Hooks {
                 producer,
                 reason,
                 first_rtp_at,
+                media,
+                fact,
                 at,
             } => {
                 let (who, id) = (lower::Present::new(participant), IdText::new(producer.id.0));
+                let fact = IdText::new(fact.0);
                 call!(store, self.on_producer_closed.call_on_producer_closed, Raw::Actions, {
                     room: lower::room(room),
                     participant: who.lend(),
                     producer: lower::producer(producer, &id),
                     reason,
                     first_rtp_at: first_rtp_at.map(|at| at.0),
+                    media: lower::media(*media),
+                    fact_id: fact.as_str(),
                     at: at.0,
                 })
             }
             Fact::RoomOpened { .. }
             | Fact::RoomClosed { .. }
             | Fact::Timer { .. }
+            | Fact::Joined(_)
+            | Fact::Left { .. }
+            | Fact::NewProducer { .. }
             | Fact::SpeakerChanged { .. } => Ok(None),
         }
     }

@@ -8,11 +8,12 @@ use std::{
 };
 
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{Common, Lane, Slot, Told};
 use crate::{
     config::OnFailure,
-    model::{Hook, UnixMs},
+    model::{Hook, RoomId, UnixMs},
     plugin::{
         breaker::BreakerState,
         call::Input,
@@ -26,27 +27,33 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 
 impl Lane {
     /// Tells, and does not wait.
-    pub(in crate::plugin) fn tell(&self, input: &Arc<Input>) -> Told {
+    pub(in crate::plugin) fn tell(&self, telling: Telling) -> Told {
         let common = &self.common;
         let mut state = self.state.lock();
         if state.stopped {
             drop(state);
-            self.lose(input, 0, &Failure::Stopped);
-            return Told::Refused;
+            self.lose(&telling, &Failure::Stopped);
+            return Told::Stopped;
         }
         let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_idle();
-        let pushed = state.queue.tell(input);
+        let pushed = state.queue.tell(telling.clone());
         let work = begins && !state.queue.is_idle();
         drop(state);
         match pushed {
             Pushed::Whole => common.meters.queued.increment(1),
             Pushed::Forgot => common.meters.dropped.increment(1),
             Pushed::Refused => {
-                self.lose(input, 0, &Failure::Overloaded);
+                self.lose(&telling, &Failure::Overloaded);
                 return Told::Refused;
             }
         }
         if work { Told::Begins } else { Told::Queued }
+    }
+
+    /// A fact of the room has its receipt.
+    pub(in crate::plugin) fn recorded(self: &Arc<Self>, room: &RoomId) {
+        self.state.lock().queue.release(room);
+        self.schedule();
     }
 
     /// Has lanes begin that [`Told::Begins`] was said of. Waking a task is most of what
@@ -69,7 +76,7 @@ impl Lane {
     /// A fact has failed for now, or for good.
     pub(super) fn failed(self: &Arc<Self>, mut telling: Telling, failure: &Failure) {
         let version = self.version();
-        let policy = version.hooks.of(telling.input.hook());
+        let policy = version.hooks.of(telling.input().hook());
         let now = Instant::now();
         let again = match failure {
             _ if policy.on_failure != OnFailure::Retry => None,
@@ -80,7 +87,7 @@ impl Lane {
                 (telling.tries < version.retry_limit).then(|| now + pause.min(RETRY.1))
             }
         };
-        let room = telling.input.room().clone();
+        let room = telling.input().room().clone();
         let lost = match again {
             Some(until) => {
                 let left_alone = matches!(failure, Failure::Open(_));
@@ -90,7 +97,7 @@ impl Lane {
             None => Some((telling, failure)),
         };
         if let Some((telling, failure)) = lost {
-            self.lose(&telling.input, telling.tries, failure);
+            self.lose(&telling, failure);
             self.state.lock().queue.passed(&room);
         }
     }
@@ -103,7 +110,7 @@ impl Lane {
         until: Instant,
         left_alone: bool,
     ) -> Option<Telling> {
-        let room = telling.input.room().clone();
+        let room = telling.input().room().clone();
         let common = &self.common;
         {
             let mut state = self.state.lock();
@@ -147,23 +154,28 @@ impl Lane {
         common.recovered.notify_waiters();
     }
 
-    /// The timer of a fact that is not told, or not told again, is over; a repeating one
-    /// moves on.
-    pub(super) fn pass_timer(&self, input: &Input) {
+    /// A fact that is not told, or not told again, is no longer owed; its timer is over, a
+    /// repeating one moves on.
+    pub(super) fn pass(&self, input: &Input) {
         // It depends on no key, so that there is no conflict.
         drop(self.common.space.apply(input.staged(UnixMs::now())));
     }
 
     /// A fact that the plugin will not learn of: where that matters, it is written down.
-    pub(super) fn lose(&self, input: &Input, tries: u32, failure: &Failure) {
+    pub(super) fn lose(&self, telling: &Telling, failure: &Failure) {
         let common = &self.common;
+        let (input, tries) = (telling.input(), telling.tries);
         let (plugin, hook, room) = (&*common.name, input.hook(), input.room());
+        if telling.is_recorded() && matches!(failure, Failure::Stopped) {
+            // It stays owed, to be told after the next start.
+            return;
+        }
         if hook == Hook::OnTimer {
             if matches!(failure, Failure::Overloaded | Failure::Stopped) {
                 // The timer stays, to be told another time.
                 return;
             }
-            self.pass_timer(input);
+            self.pass(input);
         }
         common.meters.dropped.increment(1);
         if self.version().hooks.of(hook).on_failure != OnFailure::Retry {
@@ -182,10 +194,22 @@ impl Lane {
             "call": input,
         });
         common.meters.dead_letters.increment(1);
-        let lost = common.store.dead_letter(letter).err();
+        let lost = match recorded_as(input) {
+            Some(fact) if telling.is_recorded() => common.store.forgive(plugin, fact, letter),
+            _ => common.store.dead_letter(letter),
+        };
+        let lost = lost.err();
         tracing::error!(
             plugin, %hook, %room, tries, %failure, error = lost.map(tracing::field::display),
             "a fact is a dead letter: the plugin has not taken it"
         );
+    }
+}
+
+/// By which id a fact is in the ledger.
+fn recorded_as(input: &Input) -> Option<Uuid> {
+    match input {
+        Input::Fact(fact) => fact.id().map(|id| id.0),
+        _ => None,
     }
 }

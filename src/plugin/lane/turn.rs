@@ -274,7 +274,7 @@ impl Turn {
         } else {
             match state.queue.pop() {
                 Some(Job::Fact(telling)) => {
-                    let next = Next::Fact(Arc::clone(&telling.input), telling.tries);
+                    let next = Next::Fact(Arc::clone(telling.input()), telling.tries);
                     state.telling = Some(telling);
                     next
                 }
@@ -310,7 +310,7 @@ impl Turn {
     async fn tell(&mut self, input: &Arc<Input>, tries: u32) {
         let lane = Arc::clone(&self.lane);
         if self.silence(input).is_some() {
-            lane.pass_timer(input);
+            lane.pass(input);
             lane.passed(input);
             return;
         }

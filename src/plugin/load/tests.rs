@@ -71,12 +71,12 @@ fn a_plugin_that_is_as_it_says_has_no_problems() {
 #[case::a_hook_too_few(&[], &[], "\"on-join\"", "",
     "does not export `on-join`, which its manifest lists")]
 #[case::a_capability_that_is_not_asked_for(&["events"], &[], "", "\"key-value\"",
-    "imports `voice-room:plugin/events@0.2.0`, for which its manifest does not ask: \
+    "imports `voice-room:plugin/events@0.3.0`, for which its manifest does not ask: \
      add \"publish\" to `capabilities`")]
 #[case::an_unknown_import(&["network"], &[], "", "",
-    "imports `voice-room:plugin/network@0.2.0`, which this server does not know")]
+    "imports `voice-room:plugin/network@0.3.0`, which this server does not know")]
 #[case::an_unknown_export(&[], &["on-tuesday"], "", "",
-    "exports `voice-room:plugin/on-tuesday@0.2.0`, which this server does not know")]
+    "exports `voice-room:plugin/on-tuesday@0.3.0`, which this server does not know")]
 #[case::the_network(&["wasi:sockets/tcp@0.2.6"], &[], "", "",
     "imports `wasi:sockets/tcp@0.2.6`: plugins have no network")]
 #[case::the_web(&["wasi:http/outgoing-handler@0.2.0"], &[], "", "",
@@ -85,10 +85,10 @@ fn a_plugin_that_is_as_it_says_has_no_problems() {
     "imports `wasi:cli/exit@0.3.0`: this server has WASI 0.2")]
 #[case::anything_else(&["acme:gpu/compute@1.0.0"], &[], "", "",
     "imports `acme:gpu/compute@1.0.0`: nothing beyond the contract")]
-#[case::a_later_version(&["voice-room:plugin/log@0.3.0"], &[], "", "",
-    "was built against voice-room:plugin@0.3.0; this server speaks voice-room:plugin@0.2.0")]
+#[case::a_later_version(&["voice-room:plugin/log@0.4.0"], &[], "", "",
+    "was built against voice-room:plugin@0.4.0; this server speaks voice-room:plugin@0.3.0")]
 #[case::another_version(&[], &["voice-room:plugin/on-join@9.1.0"], "", "",
-    "was built against voice-room:plugin@9.1.0; this server speaks voice-room:plugin@0.2.0")]
+    "was built against voice-room:plugin@9.1.0; this server speaks voice-room:plugin@0.3.0")]
 fn what_keeps_a_plugin_from_loading_is_said(
     #[case] imports: &[&str],
     #[case] exports: &[&str],
@@ -111,8 +111,8 @@ fn what_is_not_granted_is_told_with_the_line_that_grants_it() {
     let grants = Grants::Listed([Capability::Emit].into());
     assert_eq!(
         surface.problems(&granted("", asked, &grants)),
-        ["imports `voice-room:plugin/key-value@0.2.0` and \
-             `voice-room:plugin/events@0.2.0`, but is not granted `key-value` and \
+        ["imports `voice-room:plugin/key-value@0.3.0` and \
+             `voice-room:plugin/events@0.3.0`, but is not granted `key-value` and \
              `publish`: write `grants = [\"key-value\", \"publish\", \"emit\"]` below its \
              `[[plugins]]` (it also asks for `kick`)"]
     );

@@ -48,9 +48,9 @@ fn left_in(room: &str, user: u64) -> Arc<Input> {
 fn of_speakers_the_oldest_change_is_forgotten_and_only_when_there_is_no_place() {
     let mut queue = Queue::default();
     for at in 0..limits::QUEUE as u64 {
-        assert_eq!(queue.tell(&speaker_change(at)), Pushed::Whole);
+        assert_eq!(queue.tell(Telling::new(&speaker_change(at))), Pushed::Whole);
     }
-    assert_eq!(queue.tell(&left()), Pushed::Forgot);
+    assert_eq!(queue.tell(Telling::new(&left())), Pushed::Forgot);
     assert_eq!(queue.len(), limits::QUEUE);
     let Some(Job::Fact(first)) = queue.pop() else {
         panic!("a fact")
@@ -59,17 +59,20 @@ fn of_speakers_the_oldest_change_is_forgotten_and_only_when_there_is_no_place() 
         &*first.input,
         Input::Fact(Fact::SpeakerChanged { at: UnixMs(1), .. })
     ));
-    assert_eq!(queue.tell(&left()), Pushed::Whole);
+    assert_eq!(queue.tell(Telling::new(&left())), Pushed::Whole);
 }
 
 #[test]
 fn other_facts_are_not_forgotten_for_later_ones() {
     let mut queue = Queue::default();
     for _ in 0..limits::QUEUE {
-        assert_eq!(queue.tell(&left()), Pushed::Whole);
+        assert_eq!(queue.tell(Telling::new(&left())), Pushed::Whole);
     }
-    assert_eq!(queue.tell(&left()), Pushed::Refused);
-    assert_eq!(queue.tell(&speaker_change(1)), Pushed::Refused);
+    assert_eq!(queue.tell(Telling::new(&left())), Pushed::Refused);
+    assert_eq!(
+        queue.tell(Telling::new(&speaker_change(1))),
+        Pushed::Refused
+    );
     assert!(queue.ask(&left()).is_none());
 }
 
@@ -80,7 +83,7 @@ fn questions_have_a_limit_of_their_own_and_leave_room_for_facts() {
         .map(|_| queue.ask(&left()).unwrap())
         .collect();
     assert!(queue.ask(&left()).is_none());
-    assert_eq!(queue.tell(&left()), Pushed::Whole);
+    assert_eq!(queue.tell(Telling::new(&left())), Pushed::Whole);
     assert_eq!(
         queue.refuse_questions(&Failure::Down),
         limits::QUEUED_QUESTIONS
@@ -105,24 +108,24 @@ fn next(queue: &mut Queue) -> Option<(String, u64)> {
     let Some(Job::Fact(telling)) = queue.pop() else {
         return None;
     };
-    let room = telling.input.room().to_string();
-    let user = telling.input.user()?;
-    queue.passed(telling.input.room());
+    let room = telling.input().room().to_string();
+    let user = telling.input().user()?;
+    queue.passed(telling.input().room());
     Some((room, user.0))
 }
 
 #[test]
 fn a_parked_room_keeps_its_order_and_others_go_on() {
     let mut queue = Queue::default();
-    queue.tell(&left_in("a", 1));
-    queue.tell(&left_in("a", 2));
-    queue.tell(&left_in("b", 3));
+    queue.tell(Telling::new(&left_in("a", 1)));
+    queue.tell(Telling::new(&left_in("a", 2)));
+    queue.tell(Telling::new(&left_in("b", 3)));
     let Some(Job::Fact(mut first)) = queue.pop() else {
         panic!("a fact")
     };
     first.tries += 1;
     queue.park(first);
-    queue.tell(&left_in("a", 4));
+    queue.tell(Telling::new(&left_in("a", 4)));
 
     assert_eq!(next(&mut queue), Some(("b".to_owned(), 3)));
     assert_eq!(next(&mut queue), None);
@@ -135,16 +138,80 @@ fn a_parked_room_keeps_its_order_and_others_go_on() {
     }
     assert_eq!(next(&mut queue), None);
     assert_eq!(queue.len(), 0);
-    queue.tell(&left_in("a", 5));
+    queue.tell(Telling::new(&left_in("a", 5)));
     assert_eq!(next(&mut queue), Some(("a".to_owned(), 5)));
 }
 
 #[test]
-fn changes_of_speakers_do_not_wait_in_a_parked_room() {
+fn of_the_changes_of_speakers_only_the_latest_waits_in_a_parked_room() {
     let mut queue = Queue::default();
-    queue.park(Telling::new(&left_in("a", 1)));
-    assert_eq!(queue.tell(&speaker_change(1)), Pushed::Refused);
-    assert_eq!(queue.len(), 1);
+    let change = |at| Telling::new(&speaker_change(at));
+    queue.park(change(1));
+    assert_eq!(queue.tell(change(2)), Pushed::Forgot);
+    assert_eq!(queue.tell(Telling::new(&left())), Pushed::Whole);
+    assert_eq!(queue.tell(change(3)), Pushed::Forgot);
+    assert_eq!(queue.len(), 2, "its place is behind what came meanwhile");
+}
+
+/// A fact on its way to the ledger.
+fn recorded(room: &str, user: u64) -> (Telling, Receipt) {
+    let receipt = Receipt::default();
+    (Telling::recorded(&left_in(room, user), &receipt), receipt)
+}
+
+#[test]
+fn a_fact_without_its_receipt_holds_up_its_room_alone() {
+    let mut queue = Queue::default();
+    let room = RoomId::new("a").unwrap();
+    queue.tell(Telling::new(&left_in("a", 1)));
+    let (first, receipt) = recorded("a", 2);
+    queue.tell(first);
+    let (second, its_receipt) = recorded("a", 3);
+    queue.tell(second);
+    queue.tell(Telling::new(&left_in("a", 4)));
+    queue.tell(Telling::new(&left_in("b", 5)));
+    assert_eq!(queue.len(), 5);
+    assert_eq!(
+        next(&mut queue),
+        Some(("a".to_owned(), 1)),
+        "came before it"
+    );
+    assert_eq!(next(&mut queue), Some(("b".to_owned(), 5)));
+    queue.release_all();
+    assert_eq!(next(&mut queue), None);
+
+    its_receipt.set(left_in("a", 33)).unwrap();
+    queue.release(&room);
+    assert_eq!(next(&mut queue), None, "the first one goes first");
+    receipt.set(left_in("a", 22)).unwrap();
+    queue.release(&room);
+    for user in [22, 33, 4] {
+        assert_eq!(
+            next(&mut queue),
+            Some(("a".to_owned(), user)),
+            "as recorded"
+        );
+    }
+    assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn what_comes_behind_a_parked_fact_does_not_hurry_it() {
+    let mut queue = Queue::default();
+    let room = RoomId::new("a").unwrap();
+    let (second, receipt) = recorded("a", 2);
+    queue.tell(Telling::new(&left_in("a", 1)));
+    let Some(Job::Fact(first)) = queue.pop() else {
+        panic!("a fact")
+    };
+    queue.tell(second);
+    receipt.set(left_in("a", 2)).unwrap();
+    queue.release(&room);
+    queue.park(first);
+    assert_eq!(next(&mut queue), None);
+    queue.release(&room);
+    assert_eq!(next(&mut queue), Some(("a".to_owned(), 1)));
+    assert_eq!(next(&mut queue), Some(("a".to_owned(), 2)));
 }
 
 #[test]
@@ -152,13 +219,16 @@ fn parked_facts_count_towards_the_limit_and_are_not_lost_at_the_end() {
     let mut queue = Queue::default();
     queue.park(Telling::new(&left_in("a", 0)));
     for user in 1..limits::QUEUE as u64 {
-        assert_eq!(queue.tell(&left_in("a", user)), Pushed::Whole);
+        assert_eq!(queue.tell(Telling::new(&left_in("a", user))), Pushed::Whole);
     }
-    assert_eq!(queue.tell(&left_in("a", 9)), Pushed::Refused);
-    assert_eq!(queue.tell(&left_in("b", 9)), Pushed::Refused);
+    assert_eq!(queue.tell(Telling::new(&left_in("a", 9))), Pushed::Refused);
+    assert_eq!(queue.tell(Telling::new(&left_in("b", 9))), Pushed::Refused);
     let facts = queue.into_facts();
     assert_eq!(facts.len(), limits::QUEUE);
-    let users: Vec<_> = facts.iter().filter_map(|fact| fact.input.user()).collect();
+    let users: Vec<_> = facts
+        .iter()
+        .filter_map(|fact| fact.input().user())
+        .collect();
     assert!(users.is_sorted());
 }
 
@@ -167,16 +237,16 @@ fn a_fact_that_takes_the_last_place_does_not_overtake_its_parked_room() {
     let mut queue = Queue::default();
     queue.park(Telling::new(&left_in("a", 0)));
     for at in 1..limits::QUEUE as u64 {
-        queue.tell(&Arc::new(Input::Fact(Fact::SpeakerChanged {
+        queue.tell(Telling::new(&Arc::new(Input::Fact(Fact::SpeakerChanged {
             room: RoomView {
                 id: RoomId::new("b").unwrap(),
                 participants: 1,
             },
             speakers: Vec::new(),
             at: UnixMs(at),
-        })));
+        }))));
     }
-    assert_eq!(queue.tell(&left_in("a", 1)), Pushed::Forgot);
+    assert_eq!(queue.tell(Telling::new(&left_in("a", 1))), Pushed::Forgot);
     assert_eq!(queue.len(), limits::QUEUE);
     queue.release(&RoomId::new("a").unwrap());
     for user in [0, 1] {
@@ -197,9 +267,9 @@ fn timers_leave_place_for_other_facts_and_for_questions() {
     }));
     let mut queue = Queue::default();
     for _ in 0..limits::QUEUED_TIMERS {
-        assert_eq!(queue.tell(&timer), Pushed::Whole);
+        assert_eq!(queue.tell(Telling::new(&timer)), Pushed::Whole);
     }
-    assert_eq!(queue.tell(&timer), Pushed::Refused);
-    assert_eq!(queue.tell(&left()), Pushed::Whole);
+    assert_eq!(queue.tell(Telling::new(&timer)), Pushed::Refused);
+    assert_eq!(queue.tell(Telling::new(&left())), Pushed::Whole);
     assert!(queue.ask(&left()).is_some());
 }

@@ -17,7 +17,7 @@ fn instance() -> InstanceLine {
         at: UnixMs(1000),
         plugin: "seats".to_owned(),
         component: "sha256:00".to_owned(),
-        contract: "0.2.0".to_owned(),
+        contract: "0.3.0".to_owned(),
         settings: json!({}),
         random: 7,
         imports: Vec::new(),

@@ -226,7 +226,7 @@ mod tests {
             at: UnixMs(1),
             plugin: "a".to_owned(),
             component: "sha256:00".to_owned(),
-            contract: "0.2.0".to_owned(),
+            contract: "0.3.0".to_owned(),
             settings: json!({ "text": long() }),
             random: 1,
             imports: vec![import],

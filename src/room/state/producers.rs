@@ -5,7 +5,10 @@ use std::{collections::HashSet, sync::Arc};
 use super::{Direction, Output, Producer, RoomState, Stream};
 use crate::{
     media::Level,
-    model::{ParticipantId, ProducerId, Source, TransportId, UnixMs, UserId},
+    model::{
+        FactId, FirstPacket, MediaCount, ParticipantId, ProducerId, Source, TransportId, UnixMs,
+        UserId,
+    },
     plugin::{Fact, ProducerView, SpeakerView},
     room::{
         active::Turn,
@@ -220,6 +223,8 @@ impl RoomState {
                 room: self.view(),
                 participant: self.participant_view(owner, &user),
                 producer: view,
+                packet: FirstPacket::default(),
+                fact: FactId::first_rtp(id),
                 at,
             }),
         ];
@@ -443,6 +448,8 @@ impl RoomState {
             producer: view,
             reason: reason.as_str().to_owned(),
             first_rtp_at,
+            media: MediaCount::default(),
+            fact: FactId::closed(id),
             at,
         }));
         let turns = self.active.remove(id, at);

@@ -14,6 +14,7 @@ use crate::{
 };
 
 const T: UnixMs = UnixMs(1_000);
+const CLOSING: FactId = FactId(Uuid::from_u128(99));
 
 fn limits() -> Limits {
     Limits {
@@ -29,7 +30,7 @@ fn limits() -> Limits {
 }
 
 fn room() -> RoomState {
-    RoomState::new(RoomId::new("stage").unwrap(), limits())
+    RoomState::new(RoomId::new("stage").unwrap(), CLOSING, limits())
 }
 
 fn user(id: u64) -> Arc<User> {

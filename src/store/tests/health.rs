@@ -53,7 +53,7 @@ impl StorageBackend for FillingDisk {
     }
 }
 
-fn open_on_filling_disk() -> (TempDir, Store, Arc<AtomicBool>) {
+pub(super) fn open_on_filling_disk() -> (TempDir, Store, Arc<AtomicBool>) {
     let dir = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(false));
     let opener = {
@@ -72,7 +72,7 @@ fn open_on_filling_disk() -> (TempDir, Store, Arc<AtomicBool>) {
     (dir, store, full)
 }
 
-async fn until(store: &Store, wanted: impl Fn(&Health) -> bool) {
+pub(super) async fn until(store: &Store, wanted: impl Fn(&Health) -> bool) {
     let seen = async {
         while !wanted(&store.health()) {
             tokio::task::yield_now().await;

@@ -11,7 +11,7 @@ const ALL: Portion = Portion {
     bytes: usize::MAX,
 };
 
-fn entries(store: &Store) -> Vec<Value> {
+pub(super) fn entries(store: &Store) -> Vec<Value> {
     let ledger = store.ledger();
     let span = ledger.read(ledger.extent().anchor.seq, ALL).unwrap();
     let mut seal = span.after;

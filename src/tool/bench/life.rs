@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    model::{Codec, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId},
+    model::{
+        Codec, FactId, FirstPacket, MediaCount, ParticipantId, PauseCause, ProducerId, RoomId,
+        Source, UnixMs, User, UserId,
+    },
     plugin::{
         CommandCall, ConsumeCall, Fact, Input, JoinCall, ParticipantView, ProduceCall,
         ProducerView, RoomView, SpeakerView,
@@ -145,23 +148,18 @@ impl Life {
             connections: 0,
             ..speaker()
         };
-        let facts = [
-            Fact::FirstRtp {
-                room: two.clone(),
-                participant: speaker(),
-                producer: self.producer.clone(),
-                at: at(4),
-            },
+        let mut facts = self.flow(two, &at).to_vec();
+        facts.extend([
             Fact::SpeakerChanged {
                 room: two.clone(),
                 speakers: vec![heard],
-                at: at(5),
+                at: at(6),
             },
             Fact::Timer {
                 room: two.clone(),
                 key: "bench".to_owned(),
-                due: at(6),
-                at: at(6),
+                due: at(7),
+                at: at(7),
             },
             Fact::ProducerClosed {
                 room: room.clone(),
@@ -169,6 +167,8 @@ impl Life {
                 producer: self.producer.clone(),
                 reason: "closed".to_owned(),
                 first_rtp_at: Some(at(4)),
+                media: MediaCount::default(),
+                fact: FactId::closed(self.producer.id),
                 at: at(7),
             },
             Fact::Left {
@@ -180,10 +180,56 @@ impl Life {
             Fact::RoomClosed {
                 room: empty.clone(),
                 reason: "empty".to_owned(),
+                fact: FactId(id(4, self.number)),
                 at: at(8),
             },
-        ];
+        ]);
         facts.into_iter().map(Input::Fact).collect()
+    }
+
+    /// The first packet, and a pause.
+    fn flow(&self, room: &RoomView, at: &impl Fn(u64) -> UnixMs) -> [Fact; 3] {
+        let of = || (room.clone(), self.speaker.clone(), self.producer.clone());
+        let media = |seconds| MediaCount {
+            packets: 50,
+            bytes: 5_000,
+            last_rtp_at: Some(at(seconds)),
+        };
+        let (room, participant, producer) = of();
+        let begun = Fact::FirstRtp {
+            room,
+            participant,
+            producer,
+            packet: FirstPacket {
+                ssrc: 1,
+                timestamp: Some(960),
+                payload_type: 111,
+                after_ms: 2_000,
+            },
+            fact: FactId::first_rtp(self.producer.id),
+            at: at(4),
+        };
+        let (room, participant, producer) = of();
+        let paused = Fact::ProducerPaused {
+            room,
+            participant,
+            producer,
+            cause: PauseCause::User,
+            media: media(5),
+            fact: FactId::paused(self.producer.id, 1),
+            at: at(5),
+        };
+        let (room, participant, producer) = of();
+        let resumed = Fact::ProducerResumed {
+            room,
+            participant,
+            producer,
+            cause: PauseCause::User,
+            media: media(5),
+            fact: FactId::resumed(self.producer.id, 1),
+            at: at(6),
+        };
+        [begun, paused, resumed]
     }
 
     fn with(&self, participants: u32) -> RoomView {

@@ -149,7 +149,9 @@ impl Play {
             Deed::Produce { who, source } => {
                 let ask = self.scene.asks_to_produce(who, *source)?;
                 if self.ask(ask).await? == Verdict::Yes {
-                    let facts = self.scene.produce(who, *source)?;
+                    let amendment = self.happened.amendment.as_ref();
+                    let muted = amendment.is_some_and(|amendment| amendment.muted);
+                    let facts = self.scene.produce(who, *source, muted)?;
                     self.tell(facts).await?;
                 }
             }
@@ -165,13 +167,28 @@ impl Play {
                 let fact = self.scene.first_rtp(who, *source)?;
                 self.tell(vec![fact]).await?;
             }
+            Deed::Pause {
+                who,
+                source,
+                cause,
+                ago,
+            } => {
+                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                let since = UnixMs(self.scene.now.0.saturating_sub(ago));
+                let fact = self.scene.pause(who, *source, *cause, since)?;
+                self.tell(fact.into_iter().collect()).await?;
+            }
+            Deed::Resume { who, source } => {
+                let fact = self.scene.resume(who, *source)?;
+                self.tell(fact.into_iter().collect()).await?;
+            }
             Deed::Close {
                 who,
                 source,
                 reason,
             } => {
-                let facts = self.scene.close(who, *source, reason)?;
-                self.tell(facts).await?;
+                let fact = self.scene.close(who, *source, reason)?;
+                self.tell(fact.into_iter().collect()).await?;
             }
             Deed::Speakers { who, room } => {
                 let fact = self.scene.speakers(who, room.as_ref())?;
@@ -190,6 +207,10 @@ impl Play {
             Deed::Restart => {
                 self.scene.forget();
                 self.replace_instance().await?;
+            }
+            Deed::Recover => {
+                let facts = self.scene.recover();
+                self.tell(facts).await?;
             }
             Deed::Hook { hook, input } => self.raw(*hook, input).await?,
         }

@@ -1,15 +1,15 @@
 //! The format of scenarios: TOML, as `voice-room plugin test --help` describes it.
 
+mod time;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
-use toml::{
-    Spanned,
-    value::{Datetime, Offset},
-};
+use toml::{Spanned, value::Datetime};
 
-use crate::model::{Hook, RoomId, Source, UnixMs};
+use self::time::{Span, unix_ms};
+use crate::model::{Hook, PauseCause, RoomId, Source, UnixMs};
 
 /// As in the SDK's test kit.
 const START: UnixMs = UnixMs(1_700_000_000_000);
@@ -68,6 +68,17 @@ pub(super) enum Deed {
         who: String,
         source: Source,
     },
+    Pause {
+        who: String,
+        source: Source,
+        cause: PauseCause,
+        /// How long ago.
+        ago: Duration,
+    },
+    Resume {
+        who: String,
+        source: Source,
+    },
     Consume {
         who: String,
         from: String,
@@ -90,6 +101,7 @@ pub(super) enum Deed {
     Advance(Duration),
     ReplaceInstance,
     Restart,
+    Recover,
     /// A call as the contract has it.
     Hook {
         hook: Hook,
@@ -149,6 +161,8 @@ struct Written {
     leave: Option<String>,
     produce: Option<String>,
     first_rtp: Option<String>,
+    pause: Option<String>,
+    resume: Option<String>,
     consume: Option<String>,
     close: Option<String>,
     speakers: Option<Vec<String>>,
@@ -156,6 +170,7 @@ struct Written {
     advance: Option<Span>,
     replace_instance: Option<Yes>,
     restart: Option<Yes>,
+    recover: Option<Yes>,
     hook: Option<Hook>,
 
     room: Option<RoomId>,
@@ -163,6 +178,8 @@ struct Written {
     known_as: Option<String>,
     reason: Option<String>,
     source: Option<Source>,
+    cause: Option<PauseCause>,
+    ago: Option<Span>,
     from: Option<String>,
     by: Option<String>,
     payload: Option<Map<String, Value>>,
@@ -250,6 +267,16 @@ impl Written {
         } else if let Some(who) = self.first_rtp.take() {
             let source = self.source();
             Deed::FirstRtp { who, source }
+        } else if let Some(who) = self.pause.take() {
+            Deed::Pause {
+                who,
+                source: self.source(),
+                cause: self.cause.take().unwrap_or(PauseCause::User),
+                ago: self.ago.take().map_or(Duration::ZERO, |Span(time)| time),
+            }
+        } else if let Some(who) = self.resume.take() {
+            let source = self.source();
+            Deed::Resume { who, source }
         } else if let Some(who) = self.consume.take() {
             Deed::Consume {
                 who,
@@ -280,6 +307,8 @@ impl Written {
             Deed::ReplaceInstance
         } else if self.restart.take().is_some() {
             Deed::Restart
+        } else if self.recover.take().is_some() {
+            Deed::Recover
         } else {
             return Ok(None);
         }))
@@ -300,6 +329,8 @@ impl Written {
             ("leave", self.leave.is_some()),
             ("produce", self.produce.is_some()),
             ("first-rtp", self.first_rtp.is_some()),
+            ("pause", self.pause.is_some()),
+            ("resume", self.resume.is_some()),
             ("consume", self.consume.is_some()),
             ("close", self.close.is_some()),
             ("speakers", self.speakers.is_some()),
@@ -308,10 +339,13 @@ impl Written {
             ("advance", self.advance.is_some()),
             ("replace-instance", self.replace_instance.is_some()),
             ("restart", self.restart.is_some()),
+            ("recover", self.recover.is_some()),
             ("room", self.room.is_some()),
             ("as", self.known_as.is_some()),
             ("reason", self.reason.is_some()),
             ("source", self.source.is_some()),
+            ("cause", self.cause.is_some()),
+            ("ago", self.ago.is_some()),
             ("from", self.from.is_some()),
             ("by", self.by.is_some()),
             ("payload", self.payload.is_some()),
@@ -334,6 +368,8 @@ impl Deed {
             Self::Leave { .. } => "leave",
             Self::Produce { .. } => "produce",
             Self::FirstRtp { .. } => "first-rtp",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
             Self::Consume { .. } => "consume",
             Self::Close { .. } => "close",
             Self::Speakers { .. } => "speakers",
@@ -341,6 +377,7 @@ impl Deed {
             Self::Advance(_) => "advance",
             Self::ReplaceInstance => "replace-instance",
             Self::Restart => "restart",
+            Self::Recover => "recover",
             Self::Hook { .. } => "hook",
         }
     }
@@ -354,54 +391,19 @@ impl fmt::Display for Deed {
             | Self::Leave { who, .. }
             | Self::Produce { who, .. }
             | Self::FirstRtp { who, .. }
+            | Self::Pause { who, .. }
+            | Self::Resume { who, .. }
             | Self::Consume { who, .. }
             | Self::Close { who, .. } => write!(f, "{} = {who:?}", self.name()),
             Self::Speakers { who, .. } => write!(f, "speakers = {who:?}"),
             Self::Command { name, .. } => write!(f, "command = {name:?}"),
             Self::Advance(time) => write!(f, "advance = \"{}ms\"", time.as_millis()),
-            Self::ReplaceInstance | Self::Restart => write!(f, "{} = true", self.name()),
+            Self::ReplaceInstance | Self::Restart | Self::Recover => {
+                write!(f, "{} = true", self.name())
+            }
             Self::Hook { hook, .. } => write!(f, "hook = \"{hook}\""),
         }
     }
-}
-
-/// A time as people write it: `90s`, or a number of milliseconds.
-struct Span(Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(
-            untagged,
-            expecting = "a time is a text such as \"90s\", or milliseconds"
-        )]
-        enum Either {
-            Millis(u64),
-            Text(String),
-        }
-        match Either::deserialize(deserializer)? {
-            Either::Millis(millis) => Ok(Self(Duration::from_millis(millis))),
-            Either::Text(text) => span(&text).map(Self).ok_or_else(|| {
-                let problem = format!("{text:?} is no time: a number and ms, s, m, h or d");
-                de::Error::custom(problem)
-            }),
-        }
-    }
-}
-
-fn span(text: &str) -> Option<Duration> {
-    let digits = text.find(|one: char| !one.is_ascii_digit())?;
-    let (number, unit) = text.split_at_checked(digits)?;
-    let millis: u64 = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    let millis = number.parse::<u64>().ok()?.checked_mul(millis)?;
-    Some(Duration::from_millis(millis))
 }
 
 /// `true`, where `false` would say nothing.
@@ -415,39 +417,6 @@ impl<'de> Deserialize<'de> for Yes {
             Err(de::Error::custom("can only be true"))
         }
     }
-}
-
-/// A date and time with an offset, such as `2030-01-01T12:00:00Z`.
-fn unix_ms(written: &Datetime) -> Result<UnixMs, String> {
-    let problem = || {
-        format!(
-            "`start` is a date and time of 1970 or later, such as 2030-01-01T12:00:00Z, not {written}"
-        )
-    };
-    let (Some(date), Some(time), Some(offset)) = (written.date, written.time, written.offset)
-    else {
-        return Err(problem());
-    };
-    let minutes_ahead = match offset {
-        Offset::Z => 0,
-        Offset::Custom { minutes } => i64::from(minutes),
-    };
-    let days = days_since_1970(date.year.into(), date.month.into(), date.day.into());
-    let minutes = i64::from(time.hour) * 60 + i64::from(time.minute) - minutes_ahead;
-    let seconds = days * 86_400 + minutes * 60 + i64::from(time.second.unwrap_or(0));
-    let millis = seconds * 1000 + i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
-    u64::try_from(millis).map(UnixMs).map_err(|_| problem())
-}
-
-/// In the Gregorian calendar. Counts from 1 March, so that leap days come last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month < 3 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
 #[cfg(test)]

@@ -1,17 +1,23 @@
 //! Rooms and people, as a server keeps them: who is where, what they send, and the calls that
 //! follow from what happens. No plugin is called here.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod streams;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
+use self::streams::Producing;
 use super::scenario::{Scenario, UserSpec};
 use crate::{
-    model::{Codec, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId},
+    model::{Codec, FactId, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId},
     plugin::{
         Action, CommandCall, ConsumeCall, Fact, Input, JoinCall, ParticipantView, ProduceCall,
-        ProducerView, RoomView, SpeakerView, Target,
+        ProducerView, RoomView, SpeakerView,
     },
 };
 
@@ -29,6 +35,10 @@ pub(super) struct Scene {
     rooms: BTreeMap<RoomId, Vec<Presence>>,
     /// Ids that have been given out, by what the scenario calls them: `alice.mic`.
     ids: BTreeMap<String, String>,
+    /// Users whom the plugin mutes.
+    muted: BTreeSet<(RoomId, UserId)>,
+    /// What a server that was killed has yet to tell.
+    left_open: Vec<Input>,
     count: u128,
 }
 
@@ -39,12 +49,6 @@ struct Presence {
     id: ParticipantId,
     user: Arc<User>,
     producers: Vec<Producing>,
-}
-
-#[derive(Clone)]
-struct Producing {
-    view: ProducerView,
-    first_rtp_at: Option<UnixMs>,
 }
 
 /// Somebody who has asked to enter and is not in yet.
@@ -71,6 +75,8 @@ impl Scene {
             users: scenario.users.iter().map(user).collect(),
             rooms: BTreeMap::new(),
             ids: BTreeMap::new(),
+            muted: BTreeSet::new(),
+            left_open: Vec::new(),
             count: 0,
         }
     }
@@ -185,9 +191,13 @@ impl Scene {
             at,
         }));
         if view.participants == 0 && self.rooms.remove(room).is_some() {
-            let reason = "empty".to_owned();
-            let room = view;
-            calls.push(Input::Fact(Fact::RoomClosed { room, reason, at }));
+            self.muted.retain(|(of, _)| of != room);
+            calls.push(Input::Fact(Fact::RoomClosed {
+                room: view,
+                reason: "empty".to_owned(),
+                fact: FactId(self.fresh_id()),
+                at,
+            }));
         }
         calls
     }
@@ -204,8 +214,14 @@ impl Scene {
         }))
     }
 
-    /// Somebody sends; what they sent from the same source before ends.
-    pub(super) fn produce(&mut self, who: &str, source: Source) -> Result<Vec<Input>, Impossible> {
+    /// Somebody sends, perhaps muted by the plugin; what they sent from the same source before
+    /// ends.
+    pub(super) fn produce(
+        &mut self,
+        who: &str,
+        source: Source,
+        muted: bool,
+    ) -> Result<Vec<Input>, Impossible> {
         let (room, presence) = self.find(who)?;
         let (room, participant) = (room.clone(), presence.id);
         let displaced = presence.producing(source).map(|old| old.view.id);
@@ -222,10 +238,7 @@ impl Scene {
         let Some(presence) = self.presence_mut(&room, participant) else {
             return Ok(Vec::new());
         };
-        presence.producers.push(Producing {
-            view: view.clone(),
-            first_rtp_at: None,
-        });
+        presence.producers.push(Producing::new(view.clone(), muted));
         let presence = presence.clone();
         let mut calls = vec![Input::Fact(Fact::NewProducer {
             room: self.room(&room),
@@ -237,31 +250,6 @@ impl Scene {
             calls.extend(self.end(&room, participant, displaced, "replaced"));
         }
         Ok(calls)
-    }
-
-    /// The first packet of what somebody sends arrives.
-    pub(super) fn first_rtp(&mut self, who: &str, source: Source) -> Result<Input, Impossible> {
-        let (room, participant, id) = self.sent_by(who, source)?;
-        let at = self.now;
-        let producing = self
-            .presence_mut(&room, participant)
-            .and_then(|presence| presence.producers.iter_mut().find(|one| one.view.id == id));
-        if let Some(producing) = producing {
-            if producing.first_rtp_at.is_some() {
-                return Err(format!("the first packet of `{who}` has arrived before"));
-            }
-            producing.first_rtp_at = Some(at);
-        }
-        let (room, presence) = self.find(who)?;
-        let producing = presence
-            .producing(source)
-            .ok_or_else(|| sends_no(who, source))?;
-        Ok(Input::Fact(Fact::FirstRtp {
-            room: self.room(room),
-            participant: self.view_of(room, presence),
-            producer: producing.view.clone(),
-            at,
-        }))
     }
 
     /// Somebody asks to hear another.
@@ -286,20 +274,6 @@ impl Scene {
             owner: owner.user.id,
             at: self.now,
         }))
-    }
-
-    /// What somebody sends ends.
-    pub(super) fn close(
-        &mut self,
-        who: &str,
-        source: Source,
-        reason: &str,
-    ) -> Result<Vec<Input>, Impossible> {
-        let (room, participant, id) = self.sent_by(who, source)?;
-        Ok(self
-            .end(&room, participant, id, reason)
-            .into_iter()
-            .collect())
     }
 
     /// These speak, loudest first.
@@ -362,30 +336,17 @@ impl Scene {
         input
     }
 
-    /// The server was killed: nobody is there, and nobody was told.
-    pub(super) fn forget(&mut self) {
-        self.rooms.clear();
-    }
-
     /// Carries out what follows from an action: the calls that it brings about.
     pub(super) fn carry_out(&mut self, room: &RoomId, action: &Action) -> Vec<Input> {
         let mut calls = Vec::new();
         match action {
             Action::Close(target) => {
-                let ends = |presence: &Presence, producer: &Producing| match target {
-                    Target::User(user) => presence.user.id == *user,
-                    Target::Producer(id) => producer.view.id == *id,
-                };
-                let mut ending = Vec::new();
-                for presence in self.present(room) {
-                    let producers = presence.producers.iter();
-                    let found = producers.filter(|producer| ends(presence, producer));
-                    ending.extend(found.map(|producer| (presence.id, producer.view.id)));
-                }
-                for (participant, id) in ending {
+                for (participant, id) in self.targets(room, target) {
                     calls.extend(self.end(room, participant, id, "plugin"));
                 }
             }
+            Action::Mute(target) => calls.extend(self.mute(room, target, true)),
+            Action::Unmute(target) => calls.extend(self.mute(room, target, false)),
             Action::Kick { user, reason } => {
                 let present = self.present(room).filter(|one| one.user.id == *user);
                 let kicked: Vec<_> = present.map(|one| one.id).collect();
@@ -393,38 +354,9 @@ impl Scene {
                     calls.extend(self.remove(room, id, reason, "kicked"));
                 }
             }
-            Action::EmitToUser { .. }
-            | Action::EmitToRoom { .. }
-            | Action::Mute(_)
-            | Action::Unmute(_)
-            | Action::PinSpeaker { .. } => {}
+            Action::EmitToUser { .. } | Action::EmitToRoom { .. } | Action::PinSpeaker { .. } => {}
         }
         calls
-    }
-
-    /// The one end of every producer.
-    fn end(
-        &mut self,
-        room: &RoomId,
-        participant: ParticipantId,
-        id: ProducerId,
-        reason: &str,
-    ) -> Option<Input> {
-        let presence = self.presence_mut(room, participant)?;
-        let place = presence
-            .producers
-            .iter()
-            .position(|one| one.view.id == id)?;
-        let gone = presence.producers.remove(place);
-        let presence = presence.clone();
-        Some(Input::Fact(Fact::ProducerClosed {
-            room: self.room(room),
-            participant: self.view_of(room, &presence),
-            producer: gone.view,
-            reason: reason.to_owned(),
-            first_rtp_at: gone.first_rtp_at,
-            at: self.now,
-        }))
     }
 
     /// Ids are the same each time, and look as a server's do.

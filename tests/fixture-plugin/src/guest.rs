@@ -208,6 +208,30 @@ impl exported::on_first_rtp::Guest for Component {
     }
 }
 
+impl exported::on_producer_paused::Guest for Component {
+    fn on_producer_paused(call: exported::on_producer_paused::Call) -> Vec<Action> {
+        let entry = format!(
+            "{} {} {}",
+            who(&call.participant),
+            call.producer.id,
+            call.cause
+        );
+        inform(Hook::OnProducerPaused, &call.room, entry)
+    }
+}
+
+impl exported::on_producer_resumed::Guest for Component {
+    fn on_producer_resumed(call: exported::on_producer_resumed::Call) -> Vec<Action> {
+        let entry = format!(
+            "{} {} {}",
+            who(&call.participant),
+            call.producer.id,
+            call.cause
+        );
+        inform(Hook::OnProducerResumed, &call.room, entry)
+    }
+}
+
 impl exported::on_producer_closed::Guest for Component {
     fn on_producer_closed(call: exported::on_producer_closed::Call) -> Vec<Action> {
         let entry = format!(

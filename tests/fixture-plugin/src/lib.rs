@@ -106,6 +106,10 @@ listed! {
         /// Informs.
         OnFirstRtp = "on-first-rtp",
         /// Informs.
+        OnProducerPaused = "on-producer-paused",
+        /// Informs.
+        OnProducerResumed = "on-producer-resumed",
+        /// Informs.
         OnProducerClosed = "on-producer-closed",
         /// Informs.
         SpeakerChanged = "speaker-changed",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use voice_room::{
-    model::{Refusal, UserId},
+    model::{FactId, FirstPacket, MediaCount, Refusal, UserId},
     plugin::{Action, Fact, Pin, SpeakerView, Target},
 };
 
@@ -162,6 +162,8 @@ async fn every_fact_reaches_its_hook_with_its_arguments() {
         room,
         participant,
         producer,
+        packet: FirstPacket::default(),
+        fact: FactId::random(),
         at,
     });
     let (room, _, producer) = of();
@@ -184,6 +186,8 @@ async fn every_fact_reaches_its_hook_with_its_arguments() {
         producer,
         reason,
         first_rtp_at,
+        media: MediaCount::default(),
+        fact: FactId::random(),
         at,
     });
     rig.host.notify(rig::left("a", 7));

@@ -65,7 +65,7 @@ async fn an_import_must_be_asked_for_and_granted(
     #[case] interface: &str,
 ) {
     let name = capability.name();
-    let import = format!("imports `voice-room:plugin/{interface}@0.2.0`");
+    let import = format!("imports `voice-room:plugin/{interface}@0.3.0`");
     let dir = tempfile::tempdir().unwrap();
     let unasked = problem(not_asked(&dir, fixture(&json!({})), capability)).await;
     assert!(unasked.starts_with(&import), "{unasked}");

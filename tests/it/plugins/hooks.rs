@@ -2,14 +2,14 @@
 
 use serde_json::json;
 use voice_room::{
-    model::{Hook, UnixMs, UserId},
+    model::{FactId, FirstPacket, Hook, MediaCount, PauseCause, UnixMs, UserId},
     plugin::{ConsumeCall, Fact},
 };
 
 use super::rig::{self, Rig};
 
 /// Every hook that is called while rooms go on: all but `init`.
-pub(super) const CALLED: [Hook; 14] = [
+pub(super) const CALLED: [Hook; 16] = [
     Hook::BeforeJoin,
     Hook::OnRoomOpened,
     Hook::OnJoin,
@@ -19,6 +19,8 @@ pub(super) const CALLED: [Hook; 14] = [
     Hook::BeforeConsume,
     Hook::OnNewProducer,
     Hook::OnFirstRtp,
+    Hook::OnProducerPaused,
+    Hook::OnProducerResumed,
     Hook::OnProducerClosed,
     Hook::SpeakerChanged,
     Hook::OnTimer,
@@ -70,6 +72,26 @@ fn fact(hook: Hook, of: &str) -> Fact {
             room,
             participant,
             producer,
+            packet: FirstPacket::default(),
+            fact: FactId::random(),
+            at,
+        },
+        Hook::OnProducerPaused => Fact::ProducerPaused {
+            room,
+            participant,
+            producer,
+            cause: PauseCause::User,
+            media: MediaCount::default(),
+            fact: FactId::random(),
+            at,
+        },
+        Hook::OnProducerResumed => Fact::ProducerResumed {
+            room,
+            participant,
+            producer,
+            cause: PauseCause::User,
+            media: MediaCount::default(),
+            fact: FactId::random(),
             at,
         },
         Hook::OnProducerClosed => Fact::ProducerClosed {
@@ -78,6 +100,8 @@ fn fact(hook: Hook, of: &str) -> Fact {
             producer,
             reason: "closed".to_owned(),
             first_rtp_at: None,
+            media: MediaCount::default(),
+            fact: FactId::random(),
             at,
         },
         Hook::SpeakerChanged => Fact::SpeakerChanged {
@@ -88,6 +112,7 @@ fn fact(hook: Hook, of: &str) -> Fact {
         Hook::OnRoomClosed => Fact::RoomClosed {
             room,
             reason: "empty".to_owned(),
+            fact: FactId::random(),
             at,
         },
         _ => panic!("{hook} is no fact that rooms tell"),

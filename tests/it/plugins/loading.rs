@@ -93,20 +93,20 @@ async fn a_component_that_takes_hours_to_compile() {
 #[tokio::test]
 async fn another_version_of_the_contract_is_named_with_ours() {
     let dir = tempfile::tempdir().unwrap();
-    let path = patched(&dir, "@0.2.0", "@0.7.0");
+    let path = patched(&dir, "@0.3.0", "@0.7.0");
     let problem = problem(PluginConfig {
         path,
         ..fixture(&json!({}))
     })
     .await;
     assert!(problem.contains("voice-room:plugin@0.7.0"), "{problem}");
-    assert!(problem.contains("voice-room:plugin@0.2.0"), "{problem}");
+    assert!(problem.contains("voice-room:plugin@0.3.0"), "{problem}");
 }
 
 #[tokio::test]
 async fn a_patch_version_of_the_contract_loads() {
     let dir = tempfile::tempdir().unwrap();
-    let path = patched(&dir, "@0.2.0", "@0.2.9");
+    let path = patched(&dir, "@0.3.0", "@0.3.9");
     let rig = Rig::new(&[PluginConfig {
         path,
         ..fixture(&json!({}))

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use voice_room::{
     config::{HookPolicies, PluginConfig},
-    model::{Hook, UnixMs, User},
+    model::{FactId, FirstPacket, Hook, MediaCount, UnixMs, User},
     plugin::{Fact, Part, ReplayError, ReplayOptions, ReplayReport, replay},
 };
 
@@ -81,6 +81,8 @@ async fn the_standard_plugins_do_the_same_again() {
             room: rig::room(room),
             participant: participant.clone(),
             producer: producer.clone(),
+            packet: FirstPacket::default(),
+            fact: FactId::random(),
             at: UnixMs::now(),
         });
         rig.host.notify(Fact::ProducerClosed {
@@ -89,6 +91,8 @@ async fn the_standard_plugins_do_the_same_again() {
             producer,
             reason: "closed".to_owned(),
             first_rtp_at: Some(UnixMs::now()),
+            media: MediaCount::default(),
+            fact: FactId::random(),
             at: UnixMs::now(),
         });
     }

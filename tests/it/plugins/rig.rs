@@ -289,3 +289,10 @@ pub(super) fn left(room: &str, user: u64) -> Fact {
         at: UnixMs::now(),
     }
 }
+
+pub(super) fn opened(room: &str, at: u64) -> Fact {
+    Fact::RoomOpened {
+        room: self::room(room),
+        at: UnixMs(at),
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use voice_room::{
     config::PluginConfig,
-    model::{UnixMs, User, UserId},
+    model::{FactId, FirstPacket, MediaCount, UnixMs, User, UserId},
     plugin::{Action, Fact, Target},
 };
 
@@ -96,6 +96,8 @@ async fn a_session_is_billed_once_from_its_first_packet_to_its_end() {
         room: rig::room("a"),
         participant: participant.clone(),
         producer: producer.clone(),
+        packet: FirstPacket::default(),
+        fact: FactId::random(),
         at: started,
     });
     rig.host.notify(Fact::ProducerClosed {
@@ -104,6 +106,8 @@ async fn a_session_is_billed_once_from_its_first_packet_to_its_end() {
         producer,
         reason: "closed".to_owned(),
         first_rtp_at: Some(started),
+        media: MediaCount::default(),
+        fact: FactId::random(),
         at: UnixMs(started.0 + 61_000),
     });
     rig.host.shutdown(rig::LIMIT).await;
@@ -125,6 +129,8 @@ async fn more_sessions_than_one_call_may_publish_of_are_stopped_after_a_crash() 
             room: rig::room("a"),
             participant: rig::participant(user),
             producer: rig::producer(),
+            packet: FirstPacket::default(),
+            fact: FactId::random(),
             at: UnixMs::now(),
         });
     }

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use voice_room::{
     config::PluginConfig,
-    model::{Source, UnixMs, UserId},
+    model::{FactId, FirstPacket, MediaCount, Source, UnixMs, UserId},
     plugin::{Action, Fact, SpeakerView},
 };
 
@@ -61,6 +61,8 @@ async fn it_is_told_everything_by_its_own_names() {
             room: room.clone(),
             participant: participant.clone(),
             producer: producer.clone(),
+            packet: FirstPacket::default(),
+            fact: FactId::random(),
             at,
         },
         Fact::SpeakerChanged {
@@ -83,6 +85,8 @@ async fn it_is_told_everything_by_its_own_names() {
             producer: producer.clone(),
             reason: "closed".to_owned(),
             first_rtp_at: Some(UnixMs(99)),
+            media: MediaCount::default(),
+            fact: FactId::random(),
             at,
         },
         Fact::Left {
@@ -176,6 +180,8 @@ async fn its_answer_to_what_is_not_granted_is_one_that_it_knows() {
         room: rig::room("a"),
         participant: rig::participant(7),
         producer: rig::producer(),
+        packet: FirstPacket::default(),
+        fact: FactId::random(),
         at: UnixMs(1),
     });
     let told = rig.data("a", "older:history", json!({})).await;
@@ -208,7 +214,7 @@ async fn settings_that_it_cannot_read_are_told_in_its_words() {
 
 #[rstest]
 #[case::a_patch_of_it("0.1.4", true)]
-#[case::a_later_one("0.3.0", false)]
+#[case::a_later_one("0.4.0", false)]
 #[case::another_line("9.1.0", false)]
 #[tokio::test]
 async fn only_versions_that_are_spoken_load(#[case] version: &str, #[case] loads: bool) {
@@ -227,7 +233,7 @@ async fn only_versions_that_are_spoken_load(#[case] version: &str, #[case] loads
             assert!(!loads, "{error}");
             let expected = format!(
                 "was built against voice-room:plugin@{version}; this server speaks \
-                 voice-room:plugin@0.2.0, and with older plugins 0.1"
+                 voice-room:plugin@0.3.0, and with older plugins 0.2, 0.1"
             );
             assert!(error.to_string().ends_with(&expected), "{error}");
         }

@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use super::Stage;
+use super::{Stage, streams::both};
 use crate::{
     Actions, Answer, BeforeConsume, BeforeJoin, BeforeProduce, Codec, Decision, Denial,
-    DescribeRoom, OnCommand, OnFirstRtp, OnJoin, OnLeave, OnNewProducer, OnProducerClosed,
-    OnRoomClosed, OnRoomOpened, Outcome, Participant, Plugin, Producer, Source, Speaker,
-    SpeakerChanged, User, UserId,
+    DescribeRoom, OnCommand, OnJoin, OnLeave, OnNewProducer, OnRoomOpened, Outcome, Participant,
+    Plugin, Producer, Source, Speaker, SpeakerChanged, User, UserId,
     testing::told::{Joined, Produced},
 };
 
@@ -106,14 +105,7 @@ impl<P: Plugin> Stage<P> {
         let left = self.inform(room_id, "on-leave", |plugin| plugin.on_leave(&call));
         told = both(told, left);
         if room.participants == 0 && self.rooms.remove(room_id).is_some() {
-            let call = OnRoomClosed {
-                room,
-                reason: "empty".to_owned(),
-                at,
-            };
-            let closed = self.inform(room_id, "on-room-closed", |plugin| {
-                plugin.on_room_closed(&call)
-            });
+            let closed = self.tell_room_closed(room, "empty", at);
             told = both(told, closed.map(|()| Actions::new()));
         }
         told
@@ -210,47 +202,6 @@ impl<P: Plugin> Stage<P> {
         })
     }
 
-    /// The first packet of a producer arrives: `on_first_rtp`.
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn first_rtp(&mut self, who: &Joined, producer: &Producer) -> Outcome {
-        let at = self.now();
-        self.first_rtp.entry(producer.id.clone()).or_insert(at);
-        let call = OnFirstRtp {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            at,
-        };
-        self.inform(&who.room_id, "on-first-rtp", |plugin| {
-            plugin.on_first_rtp(&call)
-        })
-    }
-
-    /// A producer ends: `on_producer_closed`. For a reason see [`OnProducerClosed::reason`].
-    ///
-    /// # Errors
-    ///
-    /// What the plugin's hook says.
-    pub fn close(&mut self, who: &Joined, producer: &Producer, reason: &str) -> Outcome {
-        if let Some(sending) = self.sending.get_mut(&who.participant.id) {
-            sending.retain(|_, one| one.id != producer.id);
-        }
-        let call = OnProducerClosed {
-            room: self.room(&who.room_id),
-            participant: self.current(who),
-            producer: producer.clone(),
-            reason: reason.to_owned(),
-            first_rtp_at: self.first_rtp.remove(&producer.id),
-            at: self.now(),
-        };
-        self.inform(&who.room_id, "on-producer-closed", |plugin| {
-            plugin.on_producer_closed(&call)
-        })
-    }
-
     /// These users speak, loudest first, each through a producer named after the user:
     /// `speaker_changed`.
     ///
@@ -272,9 +223,4 @@ impl<P: Plugin> Stage<P> {
             plugin.speaker_changed(&call)
         })
     }
-}
-
-/// What two hooks say, the second of which is called whatever the first one says.
-fn both(first: Outcome, second: Outcome) -> Outcome {
-    Ok(first?.then(second?))
 }

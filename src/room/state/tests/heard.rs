@@ -9,7 +9,7 @@ fn stage() -> RoomState {
         active_speakers: 1,
         ..limits()
     };
-    let mut room = RoomState::new(RoomId::new("stage").unwrap(), limits);
+    let mut room = RoomState::new(RoomId::new("stage").unwrap(), CLOSING, limits);
     for n in 1..=3 {
         enter(&mut room, n);
     }
@@ -117,7 +117,7 @@ fn only_so_many_speakers_are_told_of_but_all_of_them_keep_their_places() {
         active_hold_ms: 1_000,
         ..limits()
     };
-    let mut room = RoomState::new(RoomId::new("stage").unwrap(), limits);
+    let mut room = RoomState::new(RoomId::new("stage").unwrap(), CLOSING, limits);
     for n in 1..=3 {
         enter(&mut room, n);
         speak(&mut room, n, n * 100, Source::Mic);

@@ -1,4 +1,4 @@
-use super::*;
+use super::{time::span, *};
 
 fn problem(text: &str) -> (usize, String) {
     let Malformed { line, problem } = Scenario::read(text).unwrap_err();

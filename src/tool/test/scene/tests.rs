@@ -1,7 +1,10 @@
 use serde_json::to_value;
 
 use super::*;
-use crate::model::Hook;
+use crate::{
+    model::{Hook, PauseCause},
+    plugin::Target,
+};
 
 fn scene() -> Scene {
     let text = "[users]\nalice = { id = 7, claims = { plan = 'pro' } }\nbob = { id = 8 }\n\
@@ -55,14 +58,14 @@ fn a_newcomer_is_counted_once_they_are_in() {
 fn a_producer_ends_once_with_what_is_known_of_it() {
     let mut scene = scene();
     join(&mut scene, "alice", "alice");
-    scene.produce("alice", Source::Mic).unwrap();
+    scene.produce("alice", Source::Mic, false).unwrap();
     let first = scene.known("alice.mic").unwrap();
     scene.first_rtp("alice", Source::Mic).unwrap();
     assert!(scene.first_rtp("alice", Source::Mic).is_err());
     let begun = scene.now;
     scene.now = UnixMs(begun.0 + 500);
 
-    let calls = scene.produce("alice", Source::Mic).unwrap();
+    let calls = scene.produce("alice", Source::Mic, false).unwrap();
     assert_eq!(hooks(&calls), [Hook::OnNewProducer, Hook::OnProducerClosed]);
     assert_eq!(field(&calls[1], "/producer/id"), first);
     assert_eq!(field(&calls[1], "/reason"), "replaced");
@@ -82,7 +85,7 @@ fn closing_and_kicking_are_carried_out() {
     join(&mut scene, "alice", "phone");
     join(&mut scene, "bob", "bob");
     for who in ["alice", "phone", "bob"] {
-        scene.produce(who, Source::Mic).unwrap();
+        scene.produce(who, Source::Mic, false).unwrap();
     }
     let lobby = RoomId::new("lobby").unwrap();
     let close = Action::Close(Target::User(UserId(7)));
@@ -132,4 +135,91 @@ fn what_cannot_be_is_told() {
     let unknown = scene.newcomer("carol", None, None).err().unwrap();
     assert!(unknown.contains("alice, bob"), "{unknown}");
     assert_eq!(scene.known("carol.id"), None);
+}
+
+#[test]
+fn whoever_begins_flows_pauses_for_any_cause_and_resumes_when_there_is_none() {
+    let mut scene = scene();
+    let began = scene.now;
+    join(&mut scene, "alice", "alice");
+    scene.produce("alice", Source::Mic, false).unwrap();
+    let pause = |scene: &mut Scene, cause| {
+        let now = scene.now;
+        scene.pause("alice", Source::Mic, cause, now).unwrap()
+    };
+    assert_eq!(pause(&mut scene, PauseCause::User), None, "not yet begun");
+    let problem = scene.first_rtp("alice", Source::Mic).unwrap_err();
+    assert!(problem.contains("is muted"), "{problem}");
+    assert_eq!(scene.resume("alice", Source::Mic).unwrap(), None);
+    scene.first_rtp("alice", Source::Mic).unwrap();
+
+    scene.now = UnixMs(began.0 + 1_000);
+    let paused = pause(&mut scene, PauseCause::User).unwrap();
+    assert_eq!(paused.hook(), Hook::OnProducerPaused);
+    assert_eq!(field(&paused, "/cause"), "user");
+    assert_eq!(field(&paused, "/media/packets"), 51);
+    assert_eq!(field(&paused, "/media/lastRtpAt"), json!(scene.now));
+    let lobby = RoomId::new("lobby").unwrap();
+    let user = Target::User(UserId(7));
+    assert_eq!(scene.carry_out(&lobby, &Action::Mute(user.clone())), []);
+    scene.now = UnixMs(began.0 + 5_000);
+    assert_eq!(
+        scene.resume("alice", Source::Mic).unwrap(),
+        None,
+        "muted still"
+    );
+    let resumed = scene.carry_out(&lobby, &Action::Unmute(user));
+    assert_eq!(hooks(&resumed), [Hook::OnProducerResumed]);
+    assert_eq!(field(&resumed[0], "/cause"), "user");
+
+    scene.now = UnixMs(began.0 + 9_000);
+    let since = UnixMs(began.0 + 6_000);
+    let paused = scene.pause("alice", Source::Mic, PauseCause::Silence, since);
+    let paused = paused.unwrap().unwrap();
+    assert_eq!(field(&paused, "/at"), json!(since));
+    let id = scene.known("alice.mic").unwrap();
+    let id = ProducerId(id.as_str().unwrap().parse().unwrap());
+    assert_eq!(field(&paused, "/factId"), json!(FactId::paused(id, 2)));
+    let closed = scene.leave("alice", "left").unwrap();
+    assert_eq!(field(&closed[0], "/media/packets"), 101);
+    assert_eq!(field(&closed[0], "/media/lastRtpAt"), json!(since));
+}
+
+#[test]
+fn what_starts_muted_begins_when_the_plugin_lifts_it() {
+    let mut scene = scene();
+    join(&mut scene, "alice", "alice");
+    scene.produce("alice", Source::Mic, true).unwrap();
+    scene.first_rtp("alice", Source::Mic).unwrap_err();
+    let (lobby, id) = (
+        RoomId::new("lobby").unwrap(),
+        scene.known("alice.mic").unwrap(),
+    );
+    let id = ProducerId(id.as_str().unwrap().parse().unwrap());
+    let unmute = Action::Unmute(Target::Producer(id));
+    assert_eq!(scene.carry_out(&lobby, &unmute), [], "nothing was paused");
+    scene.first_rtp("alice", Source::Mic).unwrap();
+}
+
+#[test]
+fn what_a_killed_server_left_open_is_told_once_as_of_then() {
+    let mut scene = scene();
+    join(&mut scene, "alice", "alice");
+    join(&mut scene, "bob", "bob");
+    for who in ["alice", "bob"] {
+        scene.produce(who, Source::Mic, false).unwrap();
+    }
+    scene.first_rtp("alice", Source::Mic).unwrap();
+    let killed = UnixMs(scene.now.0 + 200);
+    scene.now = killed;
+    scene.forget();
+    scene.now = UnixMs(killed.0 + 60_000);
+    let told = scene.recover();
+    assert_eq!(hooks(&told), [Hook::OnProducerClosed, Hook::OnRoomClosed]);
+    for call in &told {
+        assert_eq!(field(call, "/reason"), "recovered");
+        assert_eq!(field(call, "/at"), json!(killed));
+    }
+    assert_eq!(field(&told[0], "/media/packets"), 11);
+    assert_eq!(scene.recover(), []);
 }

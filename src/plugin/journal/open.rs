@@ -1,0 +1,117 @@
+//! What a crash would leave open, as the store keeps it.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Progress;
+use crate::{
+    model::{FactId, MediaCount, ProducerId, RoomId, UnixMs},
+    plugin::call::{Fact, ParticipantView, ProducerView, RoomView},
+};
+
+/// A change of what a crash would leave open.
+pub(super) type Row = (String, Option<Box<[u8]>>);
+
+/// What a stream is, for whoever has to end it after a crash.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OpenStream {
+    pub(super) room: RoomView,
+    pub(super) participant: ParticipantView,
+    pub(super) producer: ProducerView,
+    pub(super) first_rtp_at: UnixMs,
+}
+
+/// What a room is, for whoever has to end it after a crash.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OpenRoom {
+    pub(super) room: RoomId,
+    pub(super) fact: FactId,
+    pub(super) since: UnixMs,
+}
+
+fn stream_key(producer: ProducerId) -> String {
+    format!("stream/{producer}")
+}
+
+fn progress_key(producer: ProducerId) -> String {
+    format!("progress/{producer}")
+}
+
+fn room_key(open: Uuid) -> String {
+    format!("room/{open}")
+}
+
+/// How far a stream has come. `None` if that cannot be written.
+pub(super) fn progress(producer: ProducerId, progress: &Progress) -> Option<(String, Box<[u8]>)> {
+    Some((progress_key(producer), bytes(progress)?))
+}
+
+/// What a fact changes of what is open, in a room that is known by that.
+pub(super) fn rows(fact: &Fact, known_by: Uuid) -> Vec<Row> {
+    match fact {
+        Fact::RoomOpened { room, at } => {
+            let open = OpenRoom {
+                room: room.id.clone(),
+                fact: FactId::random(),
+                since: *at,
+            };
+            vec![(room_key(known_by), bytes(&open))]
+        }
+        Fact::FirstRtp {
+            room,
+            participant,
+            producer,
+            at,
+            ..
+        } => {
+            let stream = OpenStream {
+                room: room.clone(),
+                participant: participant.clone(),
+                producer: producer.clone(),
+                first_rtp_at: *at,
+            };
+            let progress = Progress {
+                media: MediaCount::default(),
+                at: *at,
+            };
+            vec![
+                (stream_key(producer.id), bytes(&stream)),
+                (progress_key(producer.id), bytes(&progress)),
+            ]
+        }
+        Fact::ProducerPaused {
+            producer,
+            media,
+            at,
+            ..
+        }
+        | Fact::ProducerResumed {
+            producer,
+            media,
+            at,
+            ..
+        } => {
+            let progress = Progress {
+                media: *media,
+                at: *at,
+            };
+            vec![(progress_key(producer.id), bytes(&progress))]
+        }
+        Fact::ProducerClosed { producer, .. } => {
+            let id = producer.id;
+            vec![(stream_key(id), None), (progress_key(id), None)]
+        }
+        Fact::RoomClosed { .. } => vec![(room_key(known_by), None)],
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn bytes<T: Serialize>(value: &T) -> Option<Box<[u8]>> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => Some(bytes.into()),
+        Err(error) => {
+            tracing::error!(%error, "a fact cannot be written down");
+            None
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Facts on their way through the ledger to the plugins, and over a crash.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use voice_room::{
+    config::{BreakerConfig, PluginConfig},
+    model::{FactId, FirstPacket, MediaCount, UnixMs},
+    plugin::{Fact, ParticipantView, ProducerView, Progress},
+    store::ledger::Portion,
+};
+
+use super::rig::{LIMIT, Rig, fixture, left, opened, participant, producer, room, standard};
+
+/// A stream in a room.
+struct Stream {
+    room: &'static str,
+    participant: ParticipantView,
+    producer: ProducerView,
+}
+
+impl Stream {
+    fn new(room: &'static str, user: u64) -> Self {
+        Self {
+            room,
+            participant: participant(user),
+            producer: producer(),
+        }
+    }
+
+    fn first_rtp(&self, at: u64) -> Fact {
+        Fact::FirstRtp {
+            room: room(self.room),
+            participant: self.participant.clone(),
+            producer: self.producer.clone(),
+            packet: FirstPacket {
+                ssrc: 0xdead_beef,
+                timestamp: Some(4_294_967_295),
+                payload_type: 111,
+                after_ms: 12,
+            },
+            fact: FactId::first_rtp(self.producer.id),
+            at: UnixMs(at),
+        }
+    }
+
+    fn closed(&self, at: u64) -> Fact {
+        Fact::ProducerClosed {
+            room: room(self.room),
+            participant: self.participant.clone(),
+            producer: self.producer.clone(),
+            reason: "left".to_owned(),
+            first_rtp_at: None,
+            media: MediaCount::default(),
+            fact: FactId::closed(self.producer.id),
+            at: UnixMs(at),
+        }
+    }
+}
+
+/// The fixture, which publishes what it is told, and nothing that is slow.
+fn teller(hooks: &Value) -> PluginConfig {
+    PluginConfig {
+        breaker: BreakerConfig {
+            failures: 0,
+            ..BreakerConfig::default()
+        },
+        ..fixture(&json!({ "publish": true, "hooks": hooks }))
+    }
+}
+
+/// The whole ledger.
+async fn entries(rig: &Rig) -> Vec<Value> {
+    rig.store.flush(LIMIT).await.unwrap();
+    let portion = Portion {
+        entries: usize::MAX,
+        bytes: usize::MAX,
+    };
+    let span = rig.store.ledger().read(0, portion).unwrap();
+    let entries = span.entries.iter();
+    entries
+        .map(|entry| serde_json::from_str(&entry.json()).unwrap())
+        .collect()
+}
+
+/// The ledger's topics, and what the fixture says it was told, once there are so many.
+async fn story(rig: &Rig, length: usize) -> Vec<String> {
+    let ledger = rig.store.ledger();
+    let last = u64::try_from(length).unwrap().saturating_sub(1);
+    assert!(ledger.grown(last, LIMIT).await, "{:?}", entries(rig).await);
+    let entries = entries(rig).await;
+    let line = |entry: &Value| match &entry["payload"] {
+        Value::String(told) => told.split(' ').next().unwrap_or_default().to_owned(),
+        _ => entry["topic"].as_str().unwrap_or_default().to_owned(),
+    };
+    entries.iter().map(line).collect()
+}
+
+/// A data directory as a crash at this moment would leave it.
+fn crashed(rig: &Rig) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let name = "plugins.redb";
+    std::fs::copy(rig.dir.path().join(name), copy.path().join(name)).unwrap();
+    copy
+}
+
+async fn after_crash(rig: &Rig, plugins: &[PluginConfig]) -> Rig {
+    let after = Rig::load_in(crashed(rig), plugins).await.unwrap();
+    after.host.recover().await;
+    after
+}
+
+#[tokio::test]
+async fn a_plugin_is_told_what_the_ledger_has() {
+    let rig = Rig::new(&[teller(&json!({}))]).await;
+    let stream = Stream::new("a", 7);
+    let journal = rig.host.journal();
+    journal.tell(stream.first_rtp(1_000));
+    let count = MediaCount {
+        packets: 50,
+        bytes: 4_000,
+        last_rtp_at: Some(UnixMs(1_900)),
+    };
+    let counted = async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        count
+    };
+    journal.tell_counted(stream.closed(2_000), Box::pin(counted));
+    journal.tell(left("a", 7));
+    assert_eq!(
+        story(&rig, 5).await,
+        [
+            "media.first-rtp",
+            "on-first-rtp",
+            "media.closed",
+            "on-producer-closed",
+            "on-leave"
+        ]
+    );
+    let entries = entries(&rig).await;
+    let (first, closed) = (&entries[0], &entries[2]);
+    assert_eq!(first["id"], json!(FactId::first_rtp(stream.producer.id)));
+    assert_eq!(
+        first["payload"]["packet"],
+        json!({
+            "ssrc": 0xdead_beef_u32, "timestamp": 4_294_967_295_u32,
+            "payloadType": 111, "afterMs": 12,
+        })
+    );
+    for entry in [first, closed] {
+        assert_eq!(entry["plugin"], Value::Null);
+        assert_eq!((&entry["user"], &entry["room"]), (&json!(7), &json!("a")));
+        assert_eq!(entry["producer"], json!(stream.producer.id));
+        assert_eq!(entry["payload"]["source"], "mic");
+        assert_eq!(entry["payload"]["node"], rig.store.node());
+        assert!(entry["payload"]["monotonicMs"].is_u64());
+    }
+    assert_eq!(closed["payload"]["media"], json!(count));
+    assert_eq!(closed["at"], 2_000);
+}
+
+#[tokio::test]
+async fn a_fact_that_a_plugin_fails_is_told_again_after_a_crash_and_only_then_settled() {
+    let rig = Rig::new(&[teller(&json!({ "on-first-rtp": "trap" }))]).await;
+    let stream = Stream::new("a", 7);
+    rig.host.journal().tell(stream.first_rtp(1_000));
+    assert_eq!(story(&rig, 1).await, ["media.first-rtp"]);
+
+    let broken = after_crash(&rig, &[teller(&json!({ "on-first-rtp": "trap" }))]).await;
+    let mended = after_crash(&broken, &[teller(&json!({}))]).await;
+    let told = ["media.first-rtp", "on-first-rtp"];
+    assert_eq!(story(&mended, 2).await[..2], told);
+    // What the crashes have left open ends, once.
+    let whole = [told, ["media.closed", "on-producer-closed"]].concat();
+    assert_eq!(story(&mended, 4).await, whole);
+
+    let again = after_crash(&mended, &[teller(&json!({}))]).await;
+    again.host.shutdown(LIMIT).await;
+    assert_eq!(story(&again, 4).await, whole, "nothing is told twice");
+}
+
+#[tokio::test]
+async fn what_a_stop_leaves_untold_is_told_after_the_next_start() {
+    let rig = Rig::new(&[teller(&json!({ "on-first-rtp": "trap" }))]).await;
+    let stream = Stream::new("a", 7);
+    let journal = rig.host.journal();
+    journal.tell(stream.first_rtp(1_000));
+    assert_eq!(story(&rig, 1).await, ["media.first-rtp"]);
+    rig.host.shutdown(Duration::from_millis(50)).await;
+    journal.tell(stream.closed(2_000));
+    drop(journal);
+    assert_eq!(story(&rig, 2).await.len(), 2);
+
+    let rig = rig.restart(&[teller(&json!({}))]).await;
+    rig.host.recover().await;
+    assert_eq!(
+        story(&rig, 4).await,
+        [
+            "media.first-rtp",
+            "media.closed",
+            "on-first-rtp",
+            "on-producer-closed"
+        ]
+    );
+    assert!(rig.host.dead_letters(0, 10).await.unwrap().lines.is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_that_a_crash_cuts_off_ends_once_at_its_last_proven_moment() {
+    let billing = || standard("billing", json!({}));
+    let rig = Rig::new(&[billing()]).await;
+    let (one, other) = (Stream::new("a", 7), Stream::new("b", 8));
+    let journals = [rig.host.journal(), rig.host.journal()];
+    journals[0].tell(opened("a", 500));
+    journals[1].tell(opened("b", 600));
+    journals[0].tell(one.first_rtp(1_000));
+    journals[1].tell(other.first_rtp(1_100));
+    assert_eq!(story(&rig, 4).await.len(), 4);
+    let proven = Progress {
+        media: MediaCount {
+            packets: 250,
+            bytes: 20_000,
+            last_rtp_at: Some(UnixMs(5_990)),
+        },
+        at: UnixMs(6_000),
+    };
+    // Of a stream that has ended there is no progress.
+    let gone = Stream::new("a", 9).producer.id;
+    journals[0].progress([(one.producer.id, proven), (gone, proven)]);
+    rig.store.flush(LIMIT).await.unwrap();
+
+    let after = after_crash(&rig, &[billing()]).await;
+    assert_eq!(story(&after, 10).await.len(), 10);
+    let all = entries(&after).await;
+    let of = |topic: &str, room: &str| -> Vec<Value> {
+        let wanted = |entry: &&Value| entry["topic"] == topic && entry["room"] == room;
+        all.iter().filter(wanted).cloned().collect()
+    };
+    for (room, at, packets) in [("a", 6_000, 250), ("b", 1_100, 0)] {
+        let [closed] = &of("media.closed", room)[..] else {
+            panic!("one end in {room}: {all:?}")
+        };
+        assert_eq!(closed["payload"]["reason"], "recovered");
+        assert_eq!(closed["payload"]["media"]["packets"], packets);
+        assert_eq!(closed["at"], at);
+        let [stopped] = &of("billing.stopped", room)[..] else {
+            panic!("one end of a session in {room}: {all:?}")
+        };
+        assert_eq!(stopped["payload"]["reason"], "recovered");
+        assert_eq!(stopped["payload"]["endedAt"], at);
+        let [ended] = &of("room.closed", room)[..] else {
+            panic!("one end of the room {room}: {all:?}")
+        };
+        assert_eq!(ended["payload"]["reason"], "recovered");
+        assert!(ended["seq"].as_u64() > closed["seq"].as_u64());
+    }
+
+    let again = after_crash(&after, &[billing()]).await;
+    again.host.shutdown(LIMIT).await;
+    assert_eq!(entries(&again).await.len(), 10, "it is ended once");
+}
+
+#[tokio::test]
+async fn a_fact_that_is_given_up_is_a_dead_letter_and_no_longer_owed() {
+    let broken = PluginConfig {
+        retry_limit: 2,
+        ..teller(&json!({ "on-first-rtp": "trap" }))
+    };
+    let rig = Rig::new(std::slice::from_ref(&broken)).await;
+    let stream = Stream::new("a", 7);
+    rig.host.journal().tell(stream.first_rtp(1_000));
+    let letters = async {
+        loop {
+            let page = rig.host.dead_letters(0, 10).await.unwrap();
+            if !page.lines.is_empty() {
+                return page.lines;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let letters = tokio::time::timeout(LIMIT, letters).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    rig.store.flush(LIMIT).await.unwrap();
+    let after = Rig::load_in(crashed(&rig), &[teller(&json!({}))])
+        .await
+        .unwrap();
+    assert!(after.store.owed("fixture").is_empty());
+}
