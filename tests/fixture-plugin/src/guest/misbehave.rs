@@ -34,6 +34,10 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
         Behaviour::Trap => std::process::abort(),
         Behaviour::Unwell => unwell(hook),
         Behaviour::Whim => whim(hook),
+        Behaviour::Tell => Effect {
+            actions: vec![emit("fixture:told", &format!("\"{}\"", hook.name()))],
+            ..Effect::default()
+        },
         Behaviour::Panic => panics(),
         Behaviour::StackOverflow => {
             black_box(descend(0));
