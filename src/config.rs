@@ -79,8 +79,6 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// `[recording]`
     pub recording: RecordingConfig,
-    /// `[billing]`
-    pub billing: BillingConfig,
     /// `[ledger]`
     pub ledger: LedgerConfig,
     /// `[[sinks]]`. Without any in the configuration: `published.jsonl`. `sinks = []` is none.
@@ -301,17 +299,13 @@ pub struct RoomsConfig {
     /// When a call counts as connected, where nobody in it says otherwise.
     /// Default: at the first packet.
     pub call_connected_when: ConnectedWhen,
-}
-
-/// What begins, though it may have to be paid for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BillingConfig {
-    /// Of a stream that somebody wants to begin to send while the store is not durable.
-    /// Default: it is refused.
+    /// What becomes of a stream that somebody wants to begin to send while the store is not
+    /// durable and a plugin counts on learning of it. Default: it is refused.
     pub when_not_durable: WhenNotDurable,
 }
 
-/// What becomes of a produce while a crash would lose what is noted of it.
+/// What becomes of a stream that somebody wants to begin to send, while a crash would lose
+/// what plugins have to be told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenNotDurable {
     /// It is refused. What was begun before goes on.

@@ -72,7 +72,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         rooms,
         plugins,
         recording,
-        billing,
         ledger,
         sinks,
     } = new;
@@ -85,7 +84,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[sessions]", *sessions == old.sessions),
         ("[rooms]", *rooms == old.rooms),
         ("[recording]", *recording == old.recording),
-        ("[billing]", *billing == old.billing),
         ("[ledger]", *ledger == old.ledger),
         ("[[sinks]]", *sinks == old.sinks),
     ];
@@ -158,8 +156,7 @@ mod tests {
         let new = format!(
             "{old}[server]\nshutdown_limit_ms = 200\n[auth]\nsecret = \"x\"\n[log]\nfilter = \"debug\"\n\
              [media]\nworkers = 3\n[sessions]\noutbox_capacity = 99\n[rooms]\nmax_consumers = 9\n\
-             [recording]\nfiles = 9\n[billing]\nwhen_not_durable = \"allow\"\n\
-             [ledger]\nkeep_days = 9\n[[sinks]]\nname = \"x\"\n\
+             [recording]\nfiles = 9\n[ledger]\nkeep_days = 9\n[[sinks]]\nname = \"x\"\n\
              type = \"file\"\nfile = \"x.jsonl\"\n"
         );
         let all = [
@@ -170,7 +167,6 @@ mod tests {
             "[sessions]",
             "[rooms]",
             "[recording]",
-            "[billing]",
             "[ledger]",
             "[[sinks]]",
         ];

@@ -34,6 +34,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;
 
 use crate::{
+    config::WhenNotDurable,
     media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
         ConsumerId, FactId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User,
@@ -82,6 +83,8 @@ pub(crate) struct Room {
     plugins: PluginHost,
     /// Where plugins are told from.
     journal: Journal,
+    /// Whether nobody begins to send while facts could be lost.
+    must_not_lose: bool,
     events: mpsc::Sender<MediaEvent>,
     /// Who becomes loud, or stays so; what finds no room there is told again soon.
     onsets: mpsc::Sender<ProducerId>,
@@ -179,6 +182,7 @@ impl Room {
             id,
             plugins: registry.plugins.clone(),
             journal: registry.plugins.journal(),
+            must_not_lose: config.when_not_durable == WhenNotDurable::Refuse,
             events,
             onsets,
             turned: Arc::default(),

@@ -11,9 +11,9 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    AllowedOrigins, AuthConfig, BillingConfig, Config, Effective, IceServer, Keys, Loaded,
-    LogConfig, LogFormat, MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig,
-    SessionsConfig, Sources, WhenNotDurable,
+    AllowedOrigins, AuthConfig, Config, Effective, IceServer, Keys, Loaded, LogConfig, LogFormat,
+    MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig, SessionsConfig, Sources,
+    WhenNotDurable,
     kind::{self, Choice, Kind},
     mistake::Mistake,
     plugin,
@@ -51,13 +51,6 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Mistakes> {
         rooms: rooms(&mut root),
         plugins: plugin::plugins(&mut root, dev, &plugins_dir),
         recording: plugin::recording(&mut root),
-        billing: BillingConfig {
-            when_not_durable: root.value(
-                "billing.when_not_durable",
-                &kind::choice(),
-                WhenNotDurable::Refuse,
-            ),
-        },
         ledger: sink::ledger(&mut root),
         sinks: sink::sinks(&mut root, &sources.environment),
     };
@@ -347,6 +340,11 @@ fn rooms(root: &mut Section<'_>) -> RoomsConfig {
             "rooms.call_connected_when",
             &kind::choice(),
             ConnectedWhen::First,
+        ),
+        when_not_durable: root.value(
+            "rooms.when_not_durable",
+            &kind::choice(),
+            WhenNotDurable::Refuse,
         ),
     }
 }

@@ -35,6 +35,8 @@ pub enum Reason {
     CannotProduce(String),
     /// The endpoint cannot receive the stream.
     CannotConsume(String),
+    /// What plugins have to learn of the stream could be lost: the disk does not take it.
+    NotDurable,
 }
 
 impl Reason {
@@ -55,6 +57,7 @@ impl Reason {
             Self::Muted(_) => "Muted by a moderator",
             Self::CannotProduce(_) => "Cannot produce",
             Self::CannotConsume(_) => "Cannot consume",
+            Self::NotDurable => "Server cannot save",
         }
     }
 }
@@ -68,6 +71,10 @@ impl From<Reason> for Refusal {
             }
             Reason::WrongDirection => {
                 let why = "this is your transport of the other direction";
+                refusal.details = Some(serde_json::json!({ "reason": why }));
+            }
+            Reason::NotDurable => {
+                let why = "the server's disk takes nothing at the moment: try again later";
                 refusal.details = Some(serde_json::json!({ "reason": why }));
             }
             Reason::Muted(plugin) => refusal.plugin = Some(plugin),

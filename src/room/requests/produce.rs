@@ -17,13 +17,17 @@ impl Membership {
     /// Starts sending audio. The room knows of it before this returns.
     ///
     /// # Errors
-    /// Refused by a plugin, or if transport or parameters do not fit.
+    /// Refused by a plugin, or if transport or parameters do not fit, or while the store is
+    /// not durable, unless that is allowed.
     pub async fn produce(
         &self,
         transport: TransportId,
         source: Source,
         rtp_parameters: RtpParameters,
     ) -> Result<ProducerId, Failure> {
+        if self.room.must_not_lose && self.room.plugins.loses_facts() {
+            return Err(Reason::NotDurable.into());
+        }
         let codec = media::codec(&rtp_parameters);
         let (handle, call) = self.check(|core| {
             core.state.check_produce(self.id, transport)?;

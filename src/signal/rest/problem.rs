@@ -194,7 +194,7 @@ fn of_reason(reason: &Reason) -> (StatusCode, Option<&'static str>) {
     match reason {
         Reason::RoomNotAllowed => (StatusCode::FORBIDDEN, Some("FORBIDDEN")),
         Reason::RoomFull | Reason::Muted(_) => (StatusCode::FORBIDDEN, None),
-        Reason::Draining => (StatusCode::SERVICE_UNAVAILABLE, None),
+        Reason::Draining | Reason::NotDurable => (StatusCode::SERVICE_UNAVAILABLE, None),
         Reason::NotInRoom | Reason::RoomNotFound => (StatusCode::NOT_FOUND, Some("ROOM_NOT_FOUND")),
         Reason::TransportNotFound | Reason::ProducerNotFound | Reason::ConsumerNotFound => {
             (StatusCode::NOT_FOUND, None)
