@@ -37,7 +37,7 @@ js_gone         = $(if $(wildcard target/plugins/$(1).wasm),,FORCE)
 # npm writes this file into node_modules at the end of each installation.
 NPM_DONE := node_modules/.package-lock.json
 
-.PHONY: help run build test bench fmt setup setup-test FORCE
+.PHONY: help run build test bench torture fmt setup setup-test FORCE
 .PHONY: web plugins test-guests server
 .PHONY: check-format check-web check-plugins check-clippy check-docs check-rust check-node $(NODE_CHECKS)
 
@@ -73,6 +73,13 @@ test: ## Check everything: format, lints, documentation, every test
 bench: setup ## Measure what the README's figures come from
 	@$(MAKE) web plugins test-guests
 	@$(STEP) "benchmarks" $(CARGO) bench
+
+KILLS   ?= 100
+SECONDS_OF_TALK ?= 600
+torture: build ## Kill a server 100 times while people talk, and audit what it billed
+	@$(MAKE) test-guests
+	@$(STEP) "torture: $(KILLS) kills" \
+	  $(CARGO) run --release -p voice-room-torture -- --kills $(KILLS) --duration $(SECONDS_OF_TALK)
 
 fmt: ## Format the Rust sources
 	@cargo fmt --all

@@ -1,5 +1,7 @@
-//! The plugin author's guide, done by the letter: its files are written, its commands are
-//! run in their order, and what it shows is what comes out.
+//! The guides, done by the letter: their files are written, their commands are run in their
+//! order, and what they show is what comes out.
+
+mod billing;
 
 use std::{
     fmt::Write as _,
@@ -67,26 +69,33 @@ struct Reader {
     /// Folder and variables, as one block leaves them to the next.
     session: PathBuf,
     port: u16,
+    /// Where the reader's own server of HTTP is.
+    other_port: u16,
     output: String,
-    server: Option<Child>,
+    background: Vec<Child>,
 }
 
 impl Reader {
     fn new(home: &Path) -> Self {
         let dir = home.join("work");
         fs::create_dir(&dir).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Both at once, lest they are the same.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [port, other_port] = free.map(|free| free.local_addr().unwrap().port());
         Self {
             session: home.join("session"),
-            port: free.local_addr().unwrap().port(),
+            port,
+            other_port,
             output: String::new(),
-            server: None,
+            background: Vec::new(),
             dir,
         }
     }
 
     fn text(&self, text: &str) -> String {
         text.replace("127.0.0.1:3000", &format!("127.0.0.1:{}", self.port))
+            .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", self.other_port))
+            .replace("PORT=8080", &format!("PORT={}", self.other_port))
     }
 
     fn bash(&self, script: &str) -> Command {
@@ -112,8 +121,9 @@ impl Reader {
         let script = format!(
             "set -eu -o pipefail; [ ! -e {session} ] || . {session}\n\
              trap 'code=$?; {{ declare -px; echo \"cd $PWD\"; }} > {session}; exit $code' EXIT\n\
-             voice-room() {{ case \"$*\" in *' list'*|*' reload'*) command voice-room \"$@\" \
-             --url http://127.0.0.1:{} ;; *) command voice-room \"$@\" ;; esac; }}\n{}",
+             voice-room() {{ case \"$*\" in *' list'*|*' reload'*|'outbox '*|'ledger '*) \
+             command voice-room \"$@\" --url http://127.0.0.1:{} ;; \
+             *) command voice-room \"$@\" ;; esac; }}\n{}",
             self.port,
             self.text(commands)
         );
@@ -135,11 +145,30 @@ impl Reader {
         self.dir = PathBuf::from(dir.expect("a folder"));
     }
 
+    fn follow(&mut self, block: Block) {
+        match block {
+            Block::Commands { text, status } => self.run(&text, status),
+            Block::Background(text) => self.start(text.trim_end()),
+            Block::File { name, text } => {
+                let mut file = fs::File::create(self.dir.join(name)).unwrap();
+                file.write_all(self.text(&text).as_bytes()).unwrap();
+            }
+            Block::Output(text) => {
+                assert!(self.output.ends_with(&text), "{}", self.output);
+            }
+        }
+    }
+
     fn start(&mut self, command: &str) {
-        let script = format!("exec {command}");
-        let mut server = self.bash(&script).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = server.stdout.take().unwrap();
-        self.server = Some(server);
+        // Variables before the command are its own.
+        let script = format!(
+            "[ ! -e {session} ] || . {session}; exec env {}",
+            self.text(command),
+            session = self.session.display()
+        );
+        let mut child = self.bash(&script).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        self.background.push(child);
         let mut line = String::new();
         let mut stdout = std::io::BufReader::new(stdout);
         std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
@@ -149,9 +178,9 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            drop(server.kill());
-            drop(server.wait());
+        for child in &mut self.background {
+            drop(child.kill());
+            drop(child.wait());
         }
     }
 }
@@ -175,17 +204,7 @@ fn the_guide_does_what_it_says() {
     let home = tempfile::tempdir().unwrap();
     let mut reader = Reader::new(home.path());
     for block in blocks(GUIDE) {
-        match block {
-            Block::Commands { text, status } => reader.run(&text, status),
-            Block::Background(text) => reader.start(text.trim_end()),
-            Block::File { name, text } => {
-                let mut file = fs::File::create(reader.dir.join(name)).unwrap();
-                file.write_all(reader.text(&text).as_bytes()).unwrap();
-            }
-            Block::Output(text) => {
-                assert!(reader.output.ends_with(&text), "{}", reader.output);
-            }
-        }
+        reader.follow(block);
     }
 }
 

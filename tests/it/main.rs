@@ -33,3 +33,5 @@ mod speakers;
 mod swapping;
 #[cfg(test)]
 mod tool;
+#[cfg(test)]
+mod torture;

@@ -140,6 +140,10 @@ listed! {
         Trap = "trap",
         /// Adds 1 to the key `called/<hook>`, and then traps unless there is the key `well`.
         Unwell = "unwell",
+        /// Adds 1 to the key `called/<hook>`, and then traps one time of four, at random.
+        Whim = "whim",
+        /// Emits `fixture:told`, with the hook's name, to the room.
+        Tell = "tell",
         /// Panics with the message `the fixture panics`.
         Panic = "panic",
         /// Calls itself without end.

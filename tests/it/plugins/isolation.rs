@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use voice_room::{
-    config::{HookPolicies, Isolation, PluginConfig},
+    config::{BreakerConfig, HookPolicies, Isolation, PluginConfig},
     plugin::{Fact, PLUGIN_FAILED},
 };
 
@@ -191,6 +191,30 @@ async fn facts_that_count_at_once_are_all_counted() {
         rig.key("a", "called/on-leave").await == "600"
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn facts_of_a_guest_that_traps_at_random_are_counted_once_each() {
+    let settings = json!({ "hooks": { "on-leave": "whim" } });
+    let plugin = PluginConfig {
+        name: "whimsical".to_owned(),
+        settings,
+        retry_limit: 30,
+        breaker: BreakerConfig {
+            failures: 0,
+            ..BreakerConfig::default()
+        },
+        ..beside_each_other(Isolation::Live)
+    };
+    let rig = Rig::new(&[plugin]).await;
+    for n in 0..100 {
+        rig.host.notify(rig::left(&rooms()[n % 32], 1));
+    }
+    eventually("all are counted", async || {
+        rig.key("a", "called/on-leave").await == "100"
+    })
+    .await;
+    assert!(calls("whimsical", "on-leave", "trapped") > 0);
 }
 
 /// Until an instance waits for its call: nothing else takes memory between calls.

@@ -26,7 +26,7 @@ mod wire;
 
 pub use error::{LoadError, StepError};
 pub use measure::{Durations, Meter, Quantiles};
-pub use participant::{LOUD, Participant, Speaker, Stage, Target};
+pub use participant::{Ear, LOUD, Participant, Speaker, Stage, Target};
 pub use server::{Access, Server};
 pub use voice::{FRAME, Voice};
 pub use wire::TransportOffer;

@@ -77,6 +77,9 @@ enum Order {
         voice: Arc<Voice>,
         level: i8,
     },
+    Hush {
+        endpoint: u64,
+    },
     Listen {
         endpoint: u64,
         ssrc: u32,
@@ -111,6 +114,8 @@ pub struct Endpoint {
 pub struct Reception {
     /// The endpoint that receives it.
     pub endpoint: u64,
+    /// The SSRC under which its speaker sends it.
+    pub voice: u32,
     /// When the first packet arrived, in nanoseconds since 1970.
     pub first_at_ns: Option<i64>,
     /// All packets.
@@ -299,6 +304,14 @@ impl Endpoint {
             voice: Arc::clone(voice),
             level,
         })
+    }
+
+    /// Sends nothing more, until it speaks again.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub fn hush(&self) -> Result<(), StepError> {
+        self.order(Order::Hush { endpoint: self.id })
     }
 
     /// Takes a voice that comes under this SSRC and MID.

@@ -56,6 +56,29 @@ pub struct Speaker {
     pub voice: Arc<Voice>,
 }
 
+/// A participant's receiving end. Dropping it closes its socket, without a word.
+#[derive(Debug)]
+pub struct Ear {
+    transport: TransportOffer,
+    endpoint: Endpoint,
+}
+
+impl Ear {
+    /// Names it in a report.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.endpoint.id()
+    }
+
+    /// Waits until ICE and DTLS are through.
+    ///
+    /// # Errors
+    /// If they fail, or are not through in time.
+    pub async fn connected(&mut self, limit: Duration) -> Result<(), StepError> {
+        self.endpoint.connected(limit).await
+    }
+}
+
 /// A participant in a room. Dropping it ends its connection and its media, without a word.
 #[derive(Debug)]
 pub struct Participant {
@@ -247,20 +270,41 @@ impl Participant {
     /// # Errors
     /// If a step fails.
     pub async fn listen(&mut self, speakers: &[Speaker]) -> Result<(u64, u64), StepError> {
-        let transport = self.create_transport(Direction::Receive).await?;
-        let mut endpoint = self.connect(Direction::Receive, &transport).await?;
+        let mut ear = self.ear().await?;
         let mut deferred = 0;
         for speaker in speakers {
-            let consumed = self.consume(&transport, &speaker.producer).await?;
-            let parameters = &consumed.rtp_parameters;
-            let mid = parameters.mid.clone().unwrap_or_else(|| MID.to_owned());
-            endpoint.listen(parameters.ssrc()?, mid, &speaker.voice)?;
-            deferred += u64::from(self.resume(&consumed).await?);
+            deferred += u64::from(self.hear(&ear, speaker).await?);
         }
-        endpoint.connected(self.stage.media_limit).await?;
-        let id = endpoint.id();
-        self.endpoints.push(endpoint);
+        ear.connected(self.stage.media_limit).await?;
+        let id = ear.id();
+        self.endpoints.push(ear.endpoint);
         Ok((deferred, id))
+    }
+
+    /// A receiving end that begins to connect and hears nobody yet.
+    ///
+    /// # Errors
+    /// If a step fails.
+    pub async fn ear(&self) -> Result<Ear, StepError> {
+        let transport = self.create_transport(Direction::Receive).await?;
+        let endpoint = self.connect(Direction::Receive, &transport).await?;
+        Ok(Ear {
+            transport,
+            endpoint,
+        })
+    }
+
+    /// Hears a speaker from now on; whether only once they speak.
+    ///
+    /// # Errors
+    /// If a step fails.
+    pub async fn hear(&self, ear: &Ear, speaker: &Speaker) -> Result<bool, StepError> {
+        let consumed = self.consume(&ear.transport, &speaker.producer).await?;
+        let parameters = &consumed.rtp_parameters;
+        let mid = parameters.mid.clone().unwrap_or_else(|| MID.to_owned());
+        ear.endpoint
+            .listen(parameters.ssrc()?, mid, &speaker.voice)?;
+        self.resume(&consumed).await
     }
 }
 

@@ -1,6 +1,10 @@
 //! Each behaviour, once.
 
-use std::{hint::black_box, mem};
+use std::{
+    hash::{BuildHasher, RandomState},
+    hint::black_box,
+    mem,
+};
 
 use super::{
     Effect,
@@ -29,6 +33,11 @@ pub(super) fn run(hook: Hook, behaviour: Behaviour) -> Effect {
         },
         Behaviour::Trap => std::process::abort(),
         Behaviour::Unwell => unwell(hook),
+        Behaviour::Whim => whim(hook),
+        Behaviour::Tell => Effect {
+            actions: vec![emit("fixture:told", &format!("\"{}\"", hook.name()))],
+            ..Effect::default()
+        },
         Behaviour::Panic => panics(),
         Behaviour::StackOverflow => {
             black_box(descend(0));
@@ -203,6 +212,19 @@ fn unwell(hook: Hook) -> Effect {
         1,
     )));
     if !matches!(key_value::get("well"), Ok(Some(_))) {
+        std::process::abort();
+    }
+    Effect::default()
+}
+
+fn whim(hook: Hook) -> Effect {
+    drop(black_box(key_value::increment(
+        &format!("called/{}", hook.name()),
+        1,
+    )));
+    // A hasher's keys are random numbers of the server.
+    let chance = RandomState::new().hash_one(hook);
+    if chance.is_multiple_of(4) {
         std::process::abort();
     }
     Effect::default()

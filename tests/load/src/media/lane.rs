@@ -101,6 +101,7 @@ impl Lane {
                 voice,
                 level,
             } => self.speak(endpoint, voice, level),
+            Order::Hush { endpoint } => self.hush(endpoint),
             Order::Listen {
                 endpoint,
                 ssrc,
@@ -150,10 +151,14 @@ impl Lane {
         }
     }
 
+    fn hush(&mut self, endpoint: u64) {
+        self.speaking.retain(|one| one.endpoint != endpoint);
+    }
+
     fn close(&mut self, endpoint: u64) {
         self.sessions.remove(&endpoint);
         self.connecting.retain(|one| *one != endpoint);
-        self.speaking.retain(|one| one.endpoint != endpoint);
+        self.hush(endpoint);
     }
 
     fn failed(&mut self, why: String) {

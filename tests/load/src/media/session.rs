@@ -196,8 +196,12 @@ impl Session {
     }
 
     pub(super) fn declare(&mut self, ssrc: u32) {
+        // One after the other may be sent, and all are the same media.
+        let is_known = self.rtc.media(crate::wire::MID.into()).is_some();
         let mut direct = self.rtc.direct_api();
-        direct.declare_media(crate::wire::MID.into(), MediaKind::Audio);
+        if !is_known {
+            direct.declare_media(crate::wire::MID.into(), MediaKind::Audio);
+        }
         direct.declare_stream_tx(ssrc.into(), None, crate::wire::MID.into(), None);
     }
 
@@ -329,6 +333,7 @@ impl Session {
     pub(super) fn receptions(&self, endpoint: u64) -> impl Iterator<Item = Reception> {
         self.streams.values().map(move |stream| Reception {
             endpoint,
+            voice: stream.voice.ssrc(),
             first_at_ns: stream.first_at_ns,
             packets: stream.packets,
             sequence_gaps: stream

@@ -1,0 +1,217 @@
+//! What clients know of what happened: the side of the books that the server has no hand in.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use voice_room_load::{Voice, media::Report};
+
+/// Packets of a second: whoever speaks until the end may have sent so many that the server
+/// has not yet taken.
+const SECOND: u64 = 50;
+
+/// Nanoseconds since 1970: the clock of the kernel's stamps.
+pub type Nanos = i64;
+
+pub(crate) fn now() -> Nanos {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// How its client ended a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It closed it, silent for a while before.
+    Quiet,
+    /// It closed or replaced it, or left or vanished, while it sent.
+    Sending,
+}
+
+/// How and when its client ended a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// How.
+    pub how: How,
+    /// When it asked for it, or went.
+    pub at: Nanos,
+    /// So many packets the server must have taken at least.
+    pub least: u64,
+}
+
+/// What is known of one producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// Its id.
+    pub producer: String,
+    /// Whose it is.
+    pub user: u64,
+    /// Where.
+    pub room: String,
+    /// In which life of the server.
+    pub life: u32,
+    /// When its first packet was sent.
+    pub sent_at: Option<Nanos>,
+    /// When a packet of it first reached a listener.
+    pub heard_at: Option<Nanos>,
+    /// When a client was first told of its first packet.
+    pub announced_at: Option<Nanos>,
+    /// How its client ended it; none if it did not.
+    pub end: Option<End>,
+    /// When the server of its life was killed; none of the last one.
+    pub killed_at: Option<Nanos>,
+    /// All packets that were sent.
+    pub sent: u64,
+}
+
+impl Take {
+    /// A producer of which nothing is known but that it is there.
+    #[must_use]
+    pub fn new(producer: &str, user: u64, room: &str, life: u32) -> Self {
+        Self {
+            producer: producer.to_owned(),
+            user,
+            room: room.to_owned(),
+            life,
+            sent_at: None,
+            heard_at: None,
+            announced_at: None,
+            end: None,
+            killed_at: None,
+            sent: 0,
+        }
+    }
+
+    /// When its first packet was observed.
+    #[must_use]
+    pub fn observed_at(&self) -> Option<Nanos> {
+        // What was on its way when the server was killed was sent before.
+        let told = self.announced_at;
+        let told = told.map(|told| self.killed_at.map_or(told, |killed| told.min(killed)));
+        [self.heard_at, told].into_iter().flatten().min()
+    }
+
+    /// How long before the server's death something happened; none if it has not died.
+    #[must_use]
+    pub fn before_death(&self, at: Nanos) -> Option<Duration> {
+        let before = u64::try_from(self.killed_at?.saturating_sub(at));
+        Some(Duration::from_nanos(before.unwrap_or(0)))
+    }
+}
+
+/// All that clients know, of all lives.
+#[derive(Debug, Default)]
+pub(crate) struct Witness(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    takes: Vec<Take>,
+    voices: Vec<Arc<Voice>>,
+    by_voice: HashMap<u32, usize>,
+    by_producer: HashMap<String, usize>,
+    /// Steps that failed, which is nothing wrong with a server that is killed.
+    failures: HashMap<String, u64>,
+}
+
+impl Witness {
+    /// A producer that was made and of which nothing has been sent.
+    pub(crate) fn produced(&self, take: Take, voice: &Arc<Voice>) {
+        let mut seen = self.0.lock();
+        let at = seen.takes.len();
+        seen.by_voice.insert(voice.ssrc(), at);
+        seen.by_producer.insert(take.producer.clone(), at);
+        seen.takes.push(take);
+        seen.voices.push(Arc::clone(voice));
+    }
+
+    /// Its client begins to send.
+    pub(crate) fn sends(&self, producer: &str) {
+        self.change(producer, |take, _| {
+            take.sent_at.get_or_insert_with(now);
+        });
+    }
+
+    /// A client was told of its first packet.
+    pub(crate) fn announced(&self, producer: &str) {
+        self.change(producer, |take, _| {
+            take.announced_at.get_or_insert_with(now);
+        });
+    }
+
+    /// Its client is about to end it, silent or sending.
+    pub(crate) fn ends(&self, producer: &str, how: How) {
+        self.change(producer, |take, voice| {
+            let sent = voice.sent();
+            let late = if how == How::Quiet { 0 } else { SECOND };
+            take.end = Some(End {
+                how,
+                at: now(),
+                least: sent.saturating_sub(late),
+            });
+        });
+    }
+
+    /// The server of this life was killed.
+    pub(crate) fn killed(&self, life: u32, at: Nanos) {
+        let mut seen = self.0.lock();
+        let takes = seen.takes.iter_mut();
+        for take in takes.filter(|take| take.life == life) {
+            take.killed_at = Some(at);
+        }
+    }
+
+    /// What listeners have heard.
+    pub(crate) fn heard(&self, report: &Report) {
+        let mut seen = self.0.lock();
+        let Seen {
+            takes, by_voice, ..
+        } = &mut *seen;
+        let receptions = report.receptions.iter().filter(|one| one.verified > 0);
+        for reception in receptions {
+            let at = by_voice.get(&reception.voice);
+            let take = at.and_then(|&at| takes.get_mut(at));
+            if let Some((take, first)) = take.zip(reception.first_at_ns) {
+                take.heard_at = Some(take.heard_at.map_or(first, |before| before.min(first)));
+            }
+        }
+    }
+
+    /// A step of a participant failed.
+    pub(crate) fn failed(&self, why: &impl ToString) {
+        *self.0.lock().failures.entry(why.to_string()).or_default() += 1;
+    }
+
+    /// Everything so far.
+    pub(crate) fn takes(&self) -> Vec<Take> {
+        let seen = self.0.lock();
+        let mut takes = seen.takes.clone();
+        for (take, voice) in takes.iter_mut().zip(&seen.voices) {
+            take.sent = voice.sent();
+        }
+        takes
+    }
+
+    pub(crate) fn failures(&self) -> HashMap<String, u64> {
+        self.0.lock().failures.clone()
+    }
+
+    fn change(&self, producer: &str, change: impl FnOnce(&mut Take, &Voice)) {
+        let mut seen = self.0.lock();
+        let Seen {
+            takes,
+            voices,
+            by_producer,
+            ..
+        } = &mut *seen;
+        let Some(&at) = by_producer.get(producer) else {
+            return;
+        };
+        if let Some((take, voice)) = takes.get_mut(at).zip(voices.get(at)) {
+            change(take, voice);
+        }
+    }
+}
