@@ -350,6 +350,46 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_owed_and_open_the_latest_counts_also_after_a_failure() {
+        let backlog = Backlog::default();
+        let owner = "billing".into();
+        let put = |facts: &[(u128, Option<u64>)], rows: &[(&str, Option<&str>)]| {
+            let added: Result<u64, Infallible> = backlog.add(|batch| {
+                for (fact, place) in facts {
+                    let owed = place.map(|place| (place, [0; 100].into()));
+                    batch.put_owed(&owner, Uuid::from_u128(*fact), owed);
+                }
+                for (key, value) in rows {
+                    batch.put_open(key, value.map(|value| value.as_bytes().into()));
+                }
+                Ok(())
+            });
+            assert!(added.is_ok());
+        };
+        let (long, longer) = ("x".repeat(1000), "y".repeat(1100));
+        put(&[(1, Some(1)), (2, Some(2))], &[("a", Some(&long))]);
+        put(&[(3, Some(3))], &[("a", Some(&longer)), ("b", Some("1"))]);
+        let failed = backlog.take();
+        let owed = 3 * (OWED_BYTES + 100);
+        assert_eq!(failed.bytes, owed + 1 + 1100 + 2, "one value of each row");
+        // Told, over and begun anew while it was tried.
+        put(&[(2, None), (4, Some(4))], &[("a", None), ("c", Some("1"))]);
+        backlog.give_back(failed);
+        let batch = backlog.take();
+        let places = batch.owed.values();
+        let places: Vec<_> = places
+            .map(|owed| owed.as_ref().map(|owed| owed.0))
+            .collect();
+        assert_eq!(places, [Some(1), None, Some(3), Some(4)]);
+        let open: Vec<_> = batch.open.iter().collect();
+        let one: OpenChange = Some(b"1".as_slice().into());
+        let expected = [("a", None), ("b", one.clone()), ("c", one)];
+        let expected = expected.map(|(key, value)| (Box::from(key), value));
+        assert_eq!(open, expected.each_ref().map(|(key, value)| (key, value)));
+        assert_eq!(batch.bytes, 4 * OWED_BYTES + 3 * 100 + 1 + 2 + 2);
+    }
+
+    #[test]
     fn a_set_that_is_refused_has_no_number() {
         let backlog = Backlog::default();
         assert_eq!(backlog.add(|_| Err("conflict")), Err("conflict"));

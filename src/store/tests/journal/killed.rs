@@ -96,7 +96,7 @@ fn as_left<'a>(steps: impl IntoIterator<Item = &'a Step>) -> TempDir {
     dir
 }
 
-const NOTES: u8 = 4;
+const NOTES: u8 = 3;
 
 /// One fact after the other is noted, and told to one of two owners, with effects.
 async fn work(store: &Store) {
