@@ -156,14 +156,14 @@ impl Plugin for Billing {
             return Ok(Actions::new());
         };
         Self::wind(&session, call.at)?;
-        if let Some(mut payload) = Self::about_segment(room_id, &session) {
-            payload["startedAt"] = session.segment_at().into();
-            payload["endedAt"] = call.at.into();
-            payload["durationMs"] = lasted.into();
-            payload["billedMs"] = session.billed_ms(call.at).into();
-            payload["cause"] = call.cause.as_str().into();
-            events::publish(&self.topic("paused"), payload)?;
-        }
+        let ended = json!({
+            "startedAt": session.segment_at(),
+            "endedAt": call.at,
+            "durationMs": lasted,
+            "billedMs": session.billed_ms(call.at),
+            "cause": call.cause,
+        });
+        self.publish_segment("paused", room_id, &session, ended)?;
         self.charge(room_id, &mut session, call.at)?;
         let actions = self.look_at_balance(room_id, &mut session)?;
         kv::set(&key, &session)?;
@@ -179,12 +179,12 @@ impl Plugin for Billing {
             return Ok(Actions::new());
         }
         Self::wind(&session, call.at)?;
-        if let Some(mut payload) = Self::about_segment(room_id, &session) {
-            payload["startedAt"] = call.at.into();
-            payload["billedMs"] = session.billed_ms(call.at).into();
-            payload["cause"] = call.cause.as_str().into();
-            events::publish(&self.topic("resumed"), payload)?;
-        }
+        let begun = json!({
+            "startedAt": call.at,
+            "billedMs": session.billed_ms(call.at),
+            "cause": call.cause,
+        });
+        self.publish_segment("resumed", room_id, &session, begun)?;
         let actions = self.look_at_balance(room_id, &mut session)?;
         kv::set(&key, &session)?;
         Ok(actions)
@@ -261,10 +261,8 @@ impl Billing {
             })
         });
         let tariff = session.terms.as_ref().map(tariff);
-        let mut payload = Self::about(room_id, session);
-        payload["at"] = session.started_at.into();
-        payload["packet"] = packet.into();
-        payload["tariff"] = tariff.into();
+        let begun = json!({ "at": session.started_at, "packet": packet, "tariff": tariff });
+        let payload = Self::about(room_id, session, begun);
         events::publish(&self.topic("started"), payload)?;
         Ok(true)
     }
@@ -275,7 +273,9 @@ impl Billing {
         // Nobody ends before they began.
         end.at = end.at.max(session.started_at);
         session.end.get_or_insert(end);
-        timers::cancel(&format!("{TICK}{}", session.producer_id))?;
+        if session.terms.is_some() {
+            timers::cancel(&format!("{TICK}{}", session.producer_id))?;
+        }
         self.finish(room_id, session)
     }
 
@@ -300,42 +300,60 @@ impl Billing {
         } else {
             end.reason.as_str()
         };
-        let mut payload = Self::about(room_id, &session);
-        payload["startedAt"] = session.started_at.into();
-        payload["endedAt"] = end.at.into();
-        payload["durationMs"] = end.at.saturating_sub(session.started_at).into();
-        payload["billedMs"] = session.billed_ms(end.at).into();
-        payload["segments"] = session.segments().into();
-        payload["units"] = session.units.into();
-        payload["amount"] = session.amount().into();
-        payload["currency"] = session.terms.as_ref().map(|terms| &*terms.currency).into();
-        payload["media"] = end.media.map(counted).into();
-        payload["reason"] = reason.into();
-        payload["closedAs"] = end.reason.as_str().into();
+        let ended = json!({
+            "startedAt": session.started_at,
+            "endedAt": end.at,
+            "durationMs": end.at.saturating_sub(session.started_at),
+            "billedMs": session.billed_ms(end.at),
+            "segments": session.segments(),
+            "units": session.units,
+            "amount": session.amount(),
+            "currency": session.terms.as_ref().map(|terms| &terms.currency),
+            "media": end.media.map(counted),
+            "reason": reason,
+            "closedAs": end.reason,
+        });
+        let payload = Self::about(room_id, &session, ended);
         Ok(events::publish(&self.topic("stopped"), payload)?)
     }
 
-    /// What every event of a session says.
-    fn about(room_id: &str, session: &Session) -> Value {
-        json!({
+    /// Tells of a segment; not where time costs nothing.
+    fn publish_segment(
+        &self,
+        event: &str,
+        room_id: &str,
+        session: &Session,
+        more: Value,
+    ) -> Result<(), Failure> {
+        if session.terms.is_none() {
+            return Ok(());
+        }
+        let mut payload = Self::about(room_id, session, more);
+        extend(&mut payload, json!({ "segment": session.segments() }));
+        Ok(events::publish(&self.topic(event), payload)?)
+    }
+
+    /// What every event of a session says, and more.
+    fn about(room_id: &str, session: &Session, more: Value) -> Value {
+        let mut payload = json!({
             "sessionId": session.producer_id,
             "producerId": session.producer_id,
             "userId": session.user_id,
             "roomId": room_id,
             "source": session.source,
-        })
-    }
-
-    /// What events of a segment say; there are none of what costs nothing.
-    fn about_segment(room_id: &str, session: &Session) -> Option<Value> {
-        session.terms.as_ref()?;
-        let mut payload = Self::about(room_id, session);
-        payload["segment"] = session.segments().into();
-        Some(payload)
+        });
+        extend(&mut payload, more);
+        payload
     }
 
     fn topic(&self, event: &str) -> String {
         format!("{}.{event}", self.configuration.topic_prefix)
+    }
+}
+
+fn extend(payload: &mut Value, more: Value) {
+    if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
+        payload.extend(more);
     }
 }
 

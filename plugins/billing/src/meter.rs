@@ -145,12 +145,7 @@ impl Billing {
         terms: &Terms,
         (at, balance): (UnixMs, Option<i64>),
     ) -> Result<(), Failure> {
-        let payload = json!({
-            "sessionId": session.producer_id,
-            "producerId": session.producer_id,
-            "userId": session.user_id,
-            "roomId": room_id,
-            "source": session.source,
+        let unit = json!({
             "unit": session.units,
             "unitMs": terms.unit_ms,
             "amount": terms.unit_price,
@@ -158,6 +153,7 @@ impl Billing {
             "balance": balance,
             "at": at,
         });
+        let payload = Self::about(room_id, session, unit);
         Ok(events::publish(&self.topic(event), payload)?)
     }
 

@@ -162,13 +162,13 @@ mod tests {
 
     use super::*;
 
-    fn read(tariffs: Value) -> Configuration {
+    fn read(tariffs: &Value) -> Configuration {
         serde_json::from_value(json!({ "tariffs": tariffs })).unwrap()
     }
 
     #[test]
     fn the_nearest_tariff_holds() {
-        let configuration = read(json!([
+        let configuration = read(&json!([
             { "currency": "EUR", "unit_price": 1 },
             { "prefix": "call-", "currency": "EUR", "unit_price": 2 },
             { "prefix": "call-vip-", "currency": "EUR", "unit_price": 3, "unit_seconds": 1 },
@@ -188,15 +188,15 @@ mod tests {
     #[test]
     fn a_room_without_a_tariff_costs_nothing() {
         let tariff = json!([{ "prefix": "call-", "currency": "EUR", "unit_price": 2 }]);
-        assert_eq!(read(tariff).terms("lobby"), None);
+        assert_eq!(read(&tariff).terms("lobby"), None);
         assert_eq!(Configuration::default().terms("lobby"), None);
     }
 
     #[test]
     fn a_tariff_that_cannot_be_is_named() {
-        let error = |tariff: Value| {
+        let error = |tariff: &Value| {
             let good = json!({ "currency": "EUR", "unit_price": 1 });
-            let tariffs = read(json!([good, tariff]));
+            let tariffs = read(&json!([good, tariff]));
             tariffs.check().unwrap_err().to_string()
         };
         for (tariff, key) in [
@@ -215,7 +215,7 @@ mod tests {
             ),
             (json!({ "currency": "EUR", "unit_price": 2 }), "room"),
         ] {
-            let error = error(tariff);
+            let error = error(&tariff);
             if key == "currency" {
                 // Its place is taken too, and told first.
                 assert!(error.contains("tariffs[1]"), "{error}");

@@ -11,7 +11,7 @@ use crate::Billing;
 
 const UNIT: u64 = 60_000;
 
-fn tariff(more: Value) -> Value {
+fn tariff(more: &Value) -> Value {
     let mut tariff = json!({ "currency": "EUR", "unit_price": 25 });
     let fields = tariff.as_object_mut().unwrap();
     fields.extend(more.as_object().unwrap().clone());
@@ -69,7 +69,7 @@ fn nothing_is_left(stage: &mut Stage<Billing>) {
 
 #[test]
 fn each_whole_unit_is_charged_once_and_the_last_one_only_if_it_is_whole() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 1_000);
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 1_000);
     let began = stage.now();
     stage.advance(UNIT - 1).unwrap();
     assert_eq!(charged(&stage), []);
@@ -104,7 +104,7 @@ fn each_whole_unit_is_charged_once_and_the_last_one_only_if_it_is_whole() {
 
 #[test]
 fn a_unit_that_becomes_whole_with_the_end_is_charged_with_it() {
-    let (mut stage, alice, producer) = heard(tariff(json!({ "prepaid": false })), 0);
+    let (mut stage, alice, producer) = heard(tariff(&json!({ "prepaid": false })), 0);
     stage.advance(UNIT).unwrap();
     stage.close(&alice, &producer, "left").unwrap();
     let [(unit, balance, _)] = charged(&stage).try_into().unwrap();
@@ -114,7 +114,7 @@ fn a_unit_that_becomes_whole_with_the_end_is_charged_with_it() {
 
 #[test]
 fn pauses_are_not_billed_and_told_with_their_causes() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 1_000);
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 1_000);
     let began = stage.now();
     stage.advance(40_000).unwrap();
     stage.pause(&alice, &producer, "user").unwrap();
@@ -165,7 +165,7 @@ fn pauses_are_not_billed_and_told_with_their_causes() {
 
 #[test]
 fn what_was_charged_for_silence_is_refunded_at_the_end() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 1_000);
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 1_000);
     let began = stage.now();
     stage.advance(UNIT + 5_000).unwrap();
     stage.silence(&alice, &producer, began + 50_000).unwrap();
@@ -189,7 +189,7 @@ fn what_was_charged_for_silence_is_refunded_at_the_end() {
 
 #[test]
 fn a_unit_that_silence_took_back_is_not_charged_again() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 1_000);
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 1_000);
     let began = stage.now();
     stage.advance(UNIT + 5_000).unwrap();
     stage.silence(&alice, &producer, began + 50_000).unwrap();
@@ -209,7 +209,7 @@ fn a_unit_that_silence_took_back_is_not_charged_again() {
 
 #[test]
 fn a_recovered_session_ends_when_it_was_last_known_to_run_and_exactly_once() {
-    let (mut stage, _, producer) = heard(tariff(json!({})), 1_000);
+    let (mut stage, _, producer) = heard(tariff(&json!({})), 1_000);
     stage.advance(UNIT + 30_000).unwrap();
     let killed = stage.now();
     stage.restart_server().unwrap();
@@ -232,7 +232,7 @@ fn a_recovered_session_ends_when_it_was_last_known_to_run_and_exactly_once() {
 
 #[test]
 fn who_cannot_pay_a_unit_may_not_send_what_is_billed() {
-    let (mut stage, alice) = stage(tariff(json!({})));
+    let (mut stage, alice) = stage(tariff(&json!({})));
     let Err(Denial::Refused(refusal)) = stage.produce(&alice, Source::Mic) else {
         panic!("a refusal")
     };
@@ -248,7 +248,7 @@ fn who_cannot_pay_a_unit_may_not_send_what_is_billed() {
 
 #[test]
 fn a_low_balance_is_told_once_and_a_spent_one_ends_the_producer() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 100);
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 100);
     let mut told = Vec::new();
     for _ in 0..3 {
         told.extend(stage.advance(UNIT).unwrap());
@@ -275,7 +275,7 @@ fn a_low_balance_is_told_once_and_a_spent_one_ends_the_producer() {
 
 #[test]
 fn who_is_to_be_kicked_is_and_a_credit_in_time_goes_on() {
-    let (mut stage, alice, _) = heard(tariff(json!({ "when_spent": "kick" })), 25);
+    let (mut stage, alice, _) = heard(tariff(&json!({ "when_spent": "kick" })), 25);
     credit(&mut stage, "lobby", 7, 25);
     let [first] = stage.advance(UNIT).unwrap().try_into().unwrap();
     assert!(!event(&first.actions).contains(&"billing:spent"));
@@ -292,7 +292,7 @@ fn who_is_to_be_kicked_is_and_a_credit_in_time_goes_on() {
 
 #[test]
 fn a_user_who_leaves_with_a_spent_balance_has_left() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 25);
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 25);
     stage.advance(UNIT).unwrap();
     stage.close(&alice, &producer, "disconnected").unwrap();
     assert_eq!(stopped(&stage)["reason"], "disconnected");
@@ -300,7 +300,7 @@ fn a_user_who_leaves_with_a_spent_balance_has_left() {
 
 #[test]
 fn what_one_call_cannot_charge_the_next_ones_do_before_the_end_is_told() {
-    let (mut stage, alice, producer) = heard(tariff(json!({ "unit_seconds": 1 })), 10_000);
+    let (mut stage, alice, producer) = heard(tariff(&json!({ "unit_seconds": 1 })), 10_000);
     // As where the plugin was left alone for a while: the session is older than its meter knows.
     let key = crate::open_key("lobby", &producer.id);
     let mut session: Value = stage.kv(&key).unwrap();
@@ -329,8 +329,8 @@ fn what_one_call_cannot_charge_the_next_ones_do_before_the_end_is_told() {
 
 #[test]
 fn a_session_keeps_the_terms_with_which_it_began() {
-    let (mut stage, alice, producer) = heard(tariff(json!({})), 1_000);
-    voice_room_plugin_sdk::testing::set_settings(&tariff(json!({ "unit_price": 500 })));
+    let (mut stage, alice, producer) = heard(tariff(&json!({})), 1_000);
+    voice_room_plugin_sdk::testing::set_settings(&tariff(&json!({ "unit_price": 500 })));
     stage.replace_instance().unwrap();
     stage.advance(UNIT).unwrap();
     stage.close(&alice, &producer, "closed").unwrap();

@@ -161,7 +161,7 @@ fn whoever_begins_flows_pauses_for_any_cause_and_resumes_when_there_is_none() {
     assert_eq!(field(&paused, "/media/lastRtpAt"), json!(scene.now));
     let lobby = RoomId::new("lobby").unwrap();
     let user = Target::User(UserId(7));
-    assert_eq!(scene.carry_out(&lobby, &Action::Mute(user.clone())), []);
+    assert_eq!(scene.carry_out(&lobby, &Action::Mute(user)), []);
     scene.now = UnixMs(began.0 + 5_000);
     assert_eq!(
         scene.resume("alice", Source::Mic).unwrap(),
