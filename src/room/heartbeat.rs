@@ -47,7 +47,7 @@ pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Dura
             .buffer_unordered(IN_FLIGHT)
             .filter_map(future::ready)
             .chunks(CHUNK)
-            .for_each(|progress| future::ready(journal.progress(progress)))
+            .for_each(async |progress| journal.progress(progress))
             .await;
     }
 }
