@@ -114,7 +114,13 @@ plugins: $(JS_PLUGINS:%=target/stamps/plugin-%)
 	@$(STEP) "plugins" $(CARGO) build --profile plugin --target $(WASM) $(PLUGINS:%=--package=%)
 	$(call copy_guests,$(PLUGINS),target/plugins,plugins)
 
+# The first build's file is in the place of the second one's: hence the order.
 test-guests:
+	@$(STEP) "guest of the tests, as of contract 0.2" \
+	  $(CARGO) build --profile plugin --target $(WASM) --package=fixture-plugin \
+	  --features=contract-0-2
+	@mkdir -p target/plugins-test
+	@cp $(WASM_OUT)/fixture_plugin.wasm target/plugins-test/fixture-0.2.wasm
 	@$(STEP) "guests of the tests" \
 	  $(CARGO) build --profile plugin --target $(WASM) $(TEST_GUESTS:%=--package=%)
 	$(call copy_guests,$(TEST_GUESTS),target/plugins-test,tests)

@@ -29,6 +29,7 @@ use mediasoup::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tikv_jemallocator::Jemalloc;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
@@ -36,6 +37,10 @@ use tokio::{
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
+
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Answers that may wait to be sent.
 const QUEUE: usize = 4096;

@@ -27,8 +27,8 @@ Examples:
       A rule of your own, built and tested.
 
 Every key of the configuration can be set in the environment: VOICE_ROOM_ and the
-key in upper case, with two underscores for each dot. Those within [[plugins]] and
-[[media.ice_servers]] cannot, but the whole list can, as TOML:
+key in upper case, with two underscores for each dot. Those within [[plugins]],
+[[sinks]] and [[media.ice_servers]] cannot, but the whole list can, as TOML:
 VOICE_ROOM_PLUGINS='[{name=\"seats\"}]'. Flags go before the environment, the
 environment before the file.
 

@@ -17,6 +17,7 @@
 //! directory.
 
 mod effective;
+mod first_rtp;
 mod kind;
 mod mistake;
 mod plugin;
@@ -44,6 +45,7 @@ use crate::model::ConnectedWhen;
 
 pub use self::{
     effective::Effective,
+    first_rtp::{FirstRtpByRoom, FirstRtpConfig},
     mistake::{Mistake, Mistakes, Origin},
     plugin::{
         BreakerConfig, Capability, Grants, HookPolicies, HookPolicy, Isolation, OnFailure,
@@ -299,9 +301,29 @@ pub struct RoomsConfig {
     /// When a call counts as connected, where nobody in it says otherwise.
     /// Default: at the first packet.
     pub call_connected_when: ConnectedWhen,
+    /// How often it is looked how far streams have come (`heartbeat_ms`). Default 5 s.
+    pub heartbeat: Duration,
+    /// How long a stream that is not paused may send nothing until it counts as
+    /// stopped (`silence_ms`). Default 15 s.
+    pub silence: Duration,
+    /// What counts as the start of a stream.
+    pub first_rtp: FirstRtpConfig,
+    /// The same for rooms that begin so; of several that fit, the longest prefix.
+    pub first_rtp_by_room: Vec<FirstRtpByRoom>,
     /// What becomes of a stream that somebody wants to begin to send while the store is not
     /// durable and a plugin counts on learning of it. Default: it is refused.
     pub when_not_durable: WhenNotDurable,
+}
+
+impl RoomsConfig {
+    /// What counts as the start of a stream in this room.
+    #[must_use]
+    pub fn first_rtp_in(&self, room: &str) -> FirstRtpConfig {
+        let fit = self.first_rtp_by_room.iter();
+        let fit = fit.filter(|one| room.starts_with(&one.prefix));
+        fit.max_by_key(|one| one.prefix.len())
+            .map_or(self.first_rtp, |one| one.rule)
+    }
 }
 
 /// What becomes of a stream that somebody wants to begin to send, while a crash would lose

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
 use tokio::{
     net::TcpListener,
     runtime,
@@ -25,6 +26,11 @@ use voice_room::{
     telemetry::{self, Metrics},
     tool::{self, Report},
 };
+
+/// For the media workers in C++ as well, which call the same `malloc`: what a crowd needed
+/// goes back to the machine within seconds of its leaving. glibc keeps it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Ended by a failure.
 const FAILURE: u8 = 1;

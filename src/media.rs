@@ -6,11 +6,13 @@
 //! Worker requests have no time-outs of their own, so each one gets ours.
 
 mod cluster;
+mod first_rtp;
 mod participant;
 mod pipe;
 mod placement;
 mod probe;
 mod producer;
+mod pulse;
 mod router;
 mod seat;
 mod workers;
@@ -25,9 +27,10 @@ use mediasoup::{prelude::RtpCodecParameters, worker::RequestError};
 pub use participant::{Consumer, Transport};
 pub use probe::Probe;
 pub use producer::Producer;
+pub use pulse::Look;
 pub use workers::{Media, WorkerKey};
 
-use crate::model::{Codec, ProducerId, TransportId, UnixMs};
+use crate::model::{Codec, FirstPacket, ProducerId, TransportId, UnixMs};
 
 /// The media core failed at something that was asked of it correctly.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +73,20 @@ pub enum RtpError {
 /// What the media core reports by itself; never dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MediaEvent {
-    /// The first RTP packet of a producer has arrived.
+    /// A producer's stream has begun, by its room's rule.
     FirstRtp {
         /// The producer.
         producer: ProducerId,
-        /// When the packet was seen.
+        /// When the packet with which it did was seen.
+        at: UnixMs,
+        /// That packet.
+        packet: FirstPacket,
+    },
+    /// Packets of a producer come again, after a while without one.
+    RtpAgain {
+        /// The producer.
+        producer: ProducerId,
+        /// When the first of them was seen.
         at: UnixMs,
     },
     /// The peer ended DTLS, or the handshake failed: the transport is of no more use.

@@ -21,6 +21,7 @@
 
 mod breaker;
 mod call;
+mod clock;
 mod compat;
 mod engine;
 mod files;

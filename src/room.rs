@@ -8,7 +8,9 @@ mod active;
 mod apply;
 mod call;
 mod event;
+mod heartbeat;
 mod reason;
+mod record;
 mod registry;
 mod requests;
 mod speakers;
@@ -30,15 +32,15 @@ pub use requests::{Consumed, Flow, Joined, Membership};
 use serde_json::Value;
 pub use state::{Belongings, Direction, Released, Snapshot, SnapshotProducer};
 use state::{Limits, Output, RoomState};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::info;
 
 use crate::{
-    config::WhenNotDurable,
+    config::{FirstRtpConfig, WhenNotDurable},
     media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
-        ConsumerId, FactId, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs, User,
-        UserId,
+        ConsumerId, FactId, MediaCount, ParticipantId, ProducerId, Refusal, RoomId, TransportId,
+        UnixMs, User, UserId,
     },
     plugin::{JoinCall, Journal, PluginHost},
     telemetry::{self, Counted},
@@ -85,6 +87,10 @@ pub(crate) struct Room {
     journal: Journal,
     /// Whether nobody begins to send while facts could be lost.
     must_not_lose: bool,
+    /// Bounds the counts of streams that facts wait for.
+    counting: Arc<Semaphore>,
+    /// What counts as the start of a stream.
+    first_rtp: FirstRtpConfig,
     events: mpsc::Sender<MediaEvent>,
     /// Who becomes loud, or stays so; what finds no room there is told again soon.
     onsets: mpsc::Sender<ProducerId>,
@@ -100,6 +106,8 @@ struct Core {
     transports: HashMap<TransportId, media::Transport>,
     producers: HashMap<ProducerId, ProducerHandle>,
     consumers: HashMap<ConsumerId, ConsumerHandle>,
+    /// What was received of streams that were given up for others, until that is told.
+    displaced: HashMap<ProducerId, MediaCount>,
     outboxes: HashMap<ParticipantId, Listener>,
     /// Gone once the room has ended.
     _counted: Option<Counted>,
@@ -156,6 +164,7 @@ impl Room {
     fn open(registry: &Arc<Registry>, id: RoomId, media: Cluster) -> Arc<Self> {
         let config = &registry.config;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let first_rtp = config.first_rtp_in(id.as_str());
         let limits = Limits {
             participants: config.max_participants,
             consumers: config.max_consumers,
@@ -165,6 +174,8 @@ impl Room {
             active_hold_ms: millis(config.active_speaker_hold),
             active_grace_ms: millis(config.speaker_interval) * 2 + 100,
             connected_when: config.call_connected_when,
+            both_sides: first_rtp.both_sides,
+            silence_ms: millis(config.silence),
         };
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
         let (onsets, heard) = mpsc::channel(ONSETS);
@@ -176,6 +187,7 @@ impl Room {
                 transports: HashMap::new(),
                 producers: HashMap::new(),
                 consumers: HashMap::new(),
+                displaced: HashMap::new(),
                 outboxes: HashMap::new(),
                 _counted: Some(Counted::one(telemetry::ROOMS)),
             }),
@@ -183,6 +195,8 @@ impl Room {
             plugins: registry.plugins.clone(),
             journal: registry.plugins.journal(),
             must_not_lose: config.when_not_durable == WhenNotDurable::Refuse,
+            counting: Arc::clone(&registry.counting),
+            first_rtp,
             events,
             onsets,
             turned: Arc::default(),
@@ -278,10 +292,11 @@ impl Room {
             for output in pending {
                 match output {
                     Output::Tell(audience, event) => core.tell(audience, event, &mut slow),
-                    Output::Inform(fact) => self.journal.tell(fact),
+                    Output::Inform(fact) => self.inform(core, fact),
                     Output::ApplyPause(id) => self.apply_pause(core, id),
                     Output::ApplyFlow(participant, id) => self.apply_flow(core, participant, id),
                     Output::ApplyProbe(id) => self.apply_probe(core, id, dropped),
+                    Output::WatchFirstRtp(id) => self.watch_first_rtp(id),
                     Output::DropTransport(id) => {
                         dropped.transports.extend(core.transports.remove(&id));
                     }
@@ -378,7 +393,10 @@ async fn listen(room: Weak<Room>, reports: Reports, turned: Arc<Notify>) {
             event = events.recv() => {
                 let (Some(event), Some(room)) = (event, room.upgrade()) else { return };
                 room.change(|core| match event {
-                    MediaEvent::FirstRtp { producer, at } => core.state.on_first_rtp(producer, at),
+                    MediaEvent::FirstRtp { producer, at, packet } => {
+                        core.state.on_first_rtp(producer, packet, at)
+                    }
+                    MediaEvent::RtpAgain { producer, at } => core.state.on_rtp_again(producer, at),
                     MediaEvent::TransportEnded(transport) => {
                         core.state.on_transport_ended(transport, UnixMs::now())
                     }

@@ -15,7 +15,7 @@ mod receiver;
 mod sign;
 mod window;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -30,8 +30,9 @@ use self::{
 };
 use crate::{
     config::{SinkConfig, SinkKind},
-    model::UnixMs,
-    store::{DeadLetter, Letters, NotSaved, Position, SinkState, Store, ledger::LedgerError},
+    store::{
+        DeadLetter, Failing, Letters, NotSaved, Position, SinkState, Store, ledger::LedgerError,
+    },
     telemetry::{SINK_DELIVERIES, SINK_FAILURES},
 };
 
@@ -43,12 +44,29 @@ const TOGETHER: usize = 1000;
 
 /// Why sinks cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("sink `{sink}`: no connections can be made on this machine: {source}")]
-pub struct SinkError {
-    /// Its name.
-    pub sink: String,
-    /// What the HTTP client says.
-    pub source: reqwest::Error,
+pub enum SinkError {
+    /// No HTTP client can be made.
+    #[error("sink `{sink}`: no connections can be made on this machine: {source}")]
+    Client {
+        /// The sink's name.
+        sink: String,
+        /// What the HTTP client says.
+        source: reqwest::Error,
+    },
+    /// The authorities that it is to trust are not known.
+    #[error(
+        "sink `{sink}`: ca_file {}: {problem}; it has to hold certificates in PEM, each from \
+         -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+        path.display()
+    )]
+    Authorities {
+        /// The sink's name.
+        sink: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// Why an operator's wish cannot be fulfilled.
@@ -65,6 +83,9 @@ pub enum OutboxError {
         /// The entry's number.
         seq: u64,
     },
+    /// Nobody would deliver them.
+    #[error("sink `{0}` is no webhook, or not configured: its dead letters can only be dropped")]
+    NoWebhook(String),
     /// The letters cannot be read.
     #[error(transparent)]
     Unreadable(#[from] LedgerError),
@@ -95,17 +116,6 @@ struct Words {
     failing: Option<Failing>,
 }
 
-/// A receiver's trouble.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failing {
-    /// Of the first failure in a row.
-    pub since: UnixMs,
-    /// Failures since then.
-    pub failures: u64,
-    /// The latest.
-    pub problem: String,
-}
-
 impl Shown {
     fn reached(&self, position: &Position) {
         let ahead = position.ahead.iter().map(|(first, last)| last - first + 1);
@@ -120,14 +130,9 @@ impl Shown {
     /// Whether that is news.
     fn fails(&self, problem: &str) -> bool {
         let mut state = self.state.lock();
-        let failing = state.failing.get_or_insert_with(|| Failing {
-            since: UnixMs::now(),
-            failures: 0,
-            problem: String::new(),
-        });
-        failing.failures += 1;
-        problem.clone_into(&mut failing.problem);
-        failing.failures == 1
+        let news = state.failing.is_none();
+        Failing::again(&mut state.failing, problem.to_owned());
+        news
     }
 }
 
@@ -137,7 +142,8 @@ impl Shown {
 pub struct SinkStatus {
     /// Its name.
     pub name: String,
-    /// `file` or `webhook`.
+    /// `file` or `webhook`; `removed` if it is not configured any more and has left dead
+    /// letters behind.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Entries of the ledger after the last one up to which it has taken all.
@@ -150,6 +156,10 @@ pub struct SinkStatus {
     pub failing: Option<Failing>,
 }
 
+const WEBHOOK: &str = "webhook";
+/// The kind of a sink that is not configured any more.
+const REMOVED: &str = "removed";
+
 struct Sink {
     name: String,
     kind: &'static str,
@@ -157,6 +167,21 @@ struct Sink {
     shown: Arc<Shown>,
     /// Has dead letters delivered again.
     again: Arc<Notify>,
+    /// Held by whoever reads dead letters to change them.
+    changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Sink {
+    fn new(name: &str, kind: &'static str, store: &Store) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            state: store.sink(name),
+            shown: Arc::default(),
+            again: Arc::default(),
+            changing: Arc::default(),
+        }
+    }
 }
 
 /// All sinks. Clones are the same.
@@ -177,37 +202,35 @@ impl Sinks {
     ///
     /// # Errors
     ///
-    /// If no HTTP client can be made.
+    /// If no HTTP client can be made, or a file of authorities cannot be used.
     pub fn start(configs: &[SinkConfig], store: &Store) -> Result<Self, SinkError> {
         let (stopping, _) = watch::channel(false);
         let (mut sinks, mut couriers) = (Vec::new(), Vec::new());
         for config in configs {
-            let sink = Sink {
-                name: config.name.clone(),
-                kind: match config.kind {
-                    SinkKind::File { .. } => "file",
-                    SinkKind::Webhook(_) => "webhook",
-                },
-                state: store.sink(&config.name),
-                shown: Arc::default(),
-                again: Arc::default(),
+            let kind = match config.kind {
+                SinkKind::File { .. } => "file",
+                SinkKind::Webhook(_) => WEBHOOK,
             };
+            let sink = Sink::new(&config.name, kind, store);
             if let SinkKind::Webhook(webhook) = &config.kind {
-                let receiver = Receiver::new(webhook.clone()).map_err(|source| SinkError {
-                    sink: config.name.clone(),
-                    source,
-                })?;
+                let receiver = Receiver::new(&config.name, webhook.clone())?;
                 let courier = Courier {
                     receiver,
                     topics: config.topics.clone(),
                     state: sink.state.clone(),
                     ledger: store.ledger(),
                     shown: Arc::clone(&sink.shown),
+                    changing: Arc::clone(&sink.changing),
                 };
                 couriers.push((Arc::new(courier), Arc::clone(&sink.again)));
                 show(&sink);
             }
             sinks.push(sink);
+        }
+        for name in store.sinks_with_letters() {
+            if sinks.iter().all(|sink| *sink.name != *name) {
+                sinks.push(Sink::new(&name, REMOVED, store));
+            }
         }
         let mut tasks = Vec::new();
         for (courier, again) in couriers {
@@ -244,21 +267,25 @@ impl Sinks {
         drop(stopping.wait_for(|stopping| *stopping).await);
     }
 
-    /// How all sinks do, in the configured order.
+    /// How all sinks do, in the configured order; then those that are not configured any more
+    /// and have dead letters.
     #[must_use]
     pub fn status(&self) -> Vec<SinkStatus> {
         let status = |sink: &Sink| {
             let Words { ahead, failing } = sink.shown.state.lock().clone();
-            SinkStatus {
+            let removed = sink.kind == REMOVED;
+            let dead_letters = sink.state.dead_letters();
+            (!removed || dead_letters > 0).then(|| SinkStatus {
                 name: sink.name.clone(),
                 kind: sink.kind,
-                lag: sink.state.lag(),
+                // One that is removed waits for nothing.
+                lag: if removed { 0 } else { sink.state.lag() },
                 ahead,
-                dead_letters: sink.state.dead_letters(),
-                failing,
-            }
+                dead_letters,
+                failing: failing.or_else(|| sink.state.failing()),
+            })
         };
-        self.running.sinks.iter().map(status).collect()
+        self.running.sinks.iter().filter_map(status).collect()
     }
 
     fn sink(&self, name: &str) -> Result<&Sink, OutboxError> {
@@ -285,8 +312,13 @@ impl Sinks {
     ///
     /// # Errors
     ///
-    /// If there are no such letters, or they cannot be read or written.
+    /// If there are no such letters, or they cannot be read or written, or the sink is no
+    /// webhook any more.
     pub async fn retry(&self, sink: &str, which: &Which) -> Result<usize, OutboxError> {
+        let again = match self.sink(sink)? {
+            Sink { kind, again, .. } if *kind == WEBHOOK => again,
+            _ => return Err(OutboxError::NoWebhook(sink.to_owned())),
+        };
         let marked = |letter: DeadLetter| {
             Some(DeadLetter {
                 retry: true,
@@ -294,7 +326,7 @@ impl Sinks {
             })
         };
         let number = self.change(sink, which, marked).await?;
-        self.sink(sink)?.again.notify_one();
+        again.notify_one();
         Ok(number)
     }
 
@@ -315,7 +347,9 @@ impl Sinks {
         which: &Which,
         change: impl Fn(DeadLetter) -> Option<DeadLetter>,
     ) -> Result<usize, OutboxError> {
-        let state = &self.sink(name)?.state;
+        let sink = self.sink(name)?;
+        let state = &sink.state;
+        let _alone = sink.changing.lock().await;
         let mut number = 0;
         match which {
             Which::These(seqs) => {

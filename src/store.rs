@@ -27,6 +27,7 @@ mod access;
 mod backlog;
 mod backoff;
 mod canonical;
+mod compact;
 mod disk;
 mod files;
 mod format;
@@ -76,7 +77,7 @@ pub use self::{
     journal::{Note, Owed},
     limits::{IncrementError, KeyError, Limits, PublishError, TimerError},
     lines::Page,
-    sinks::{DeadLetter, Letters, Position, Run, SinkState},
+    sinks::{DeadLetter, Failing, Letters, Position, Run, SinkState},
     space::{Conflict, Saved, Space},
     staged::Staged,
     timers::Timer,
@@ -259,6 +260,12 @@ impl Store {
         self.open.pulse.health()
     }
 
+    /// Brings [`STORE_DURABLE`](crate::telemetry::STORE_DURABLE) up to date: a transaction
+    /// that does not come to an end cannot.
+    pub fn measure(&self) {
+        self.open.pulse.measure();
+    }
+
     /// Everything that was published.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
@@ -275,6 +282,12 @@ impl Store {
             ledger: self.open.ledger.clone(),
             counts: Arc::clone(&self.open.counts),
         }
+    }
+
+    /// Sinks that have dead letters, whether or not they are configured.
+    #[must_use]
+    pub fn sinks_with_letters(&self) -> Vec<Arc<str>> {
+        self.open.counts.with_letters()
     }
 
     /// The keys and timers of one owner, and its voice in the published events.

@@ -53,7 +53,8 @@ pub const WORKER_DEATHS: &str = "voice_room_worker_deaths_total";
 pub const STORE_COMMIT_SECONDS: &str = "voice_room_store_commit_seconds";
 /// Counter: writes to the data directory that failed; they are tried again.
 pub const STORE_WRITE_ERRORS: &str = "voice_room_store_write_errors_total";
-/// Gauge: 1 while what is applied reaches the disk, 0 while writing the database fails.
+/// Gauge: 1 while what is applied reaches the disk, 0 while writing the database fails or
+/// does not come to an end. Measured when metrics are asked for.
 pub const STORE_DURABLE: &str = "voice_room_store_durable";
 /// Gauge: entries of the ledger.
 pub const LEDGER_ENTRIES: &str = "voice_room_ledger_entries";
@@ -223,7 +224,7 @@ fn describe() {
 fn describe_ledger() {
     describe_gauge!(
         STORE_DURABLE,
-        "1 while what is applied reaches the disk, 0 while writing fails"
+        "1 while what is applied reaches the disk, 0 while writing fails or does not end"
     );
     gauge!(STORE_DURABLE).set(1.0);
     describe_gauge!(LEDGER_ENTRIES, "Entries of the ledger");

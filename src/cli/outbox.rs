@@ -54,7 +54,8 @@ Examples:
   voice-room outbox drop billing-backend 4711
   voice-room outbox drop billing-backend --all
 
-The receiver will never get them from this server. They stay in the ledger.";
+The receiver will never get them from this server. They stay in the ledger. Also works for
+a sink that is not configured any more.";
 
 const VERIFY_HELP: &str = "\
 Examples:

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     AllowedOrigins, AuthConfig, Config, Effective, IceServer, Keys, Loaded, LogConfig, LogFormat,
     MediaConfig, Mistakes, Origin, RoomsConfig, Secret, ServerConfig, SessionsConfig, Sources,
-    WhenNotDurable,
+    WhenNotDurable, first_rtp,
     kind::{self, Choice, Kind},
     mistake::Mistake,
     plugin,
@@ -306,6 +306,7 @@ fn sessions(root: &mut Section<'_>) -> SessionsConfig {
 }
 
 fn rooms(root: &mut Section<'_>) -> RoomsConfig {
+    let first_rtp = first_rtp::general(root);
     RoomsConfig {
         max_participants: root.value("rooms.max_participants", &kind::whole(1..=100_000), 1000),
         max_consumers: root.value("rooms.max_consumers", &kind::whole(1..=100_000), 512),
@@ -346,6 +347,18 @@ fn rooms(root: &mut Section<'_>) -> RoomsConfig {
             &kind::choice(),
             WhenNotDurable::Refuse,
         ),
+        heartbeat: root.value(
+            "rooms.heartbeat_ms",
+            &kind::millis(100..=600_000),
+            Duration::from_secs(5),
+        ),
+        silence: root.value(
+            "rooms.silence_ms",
+            &kind::millis(1000..=3_600_000),
+            Duration::from_secs(15),
+        ),
+        first_rtp,
+        first_rtp_by_room: first_rtp::by_room(root, first_rtp),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ledger of published events, and where they are delivered.
 
-use std::{collections::HashSet, ffi::OsString, fs, time::Duration};
+use std::{collections::HashSet, ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use toml::{Table, Value};
@@ -76,6 +76,9 @@ pub struct WebhookConfig {
     pub url: Url,
     /// What requests are signed with: one key, or two while keys are changed.
     pub keys: Vec<SigningKey>,
+    /// A PEM file with certificates of authorities that are trusted for this receiver
+    /// besides those of the machine.
+    pub ca_file: Option<PathBuf>,
     /// Requests at once; never two of one room. Default 8.
     pub concurrency: usize,
     /// How long the receiver may take to answer. Default 10 s.
@@ -151,6 +154,7 @@ impl WebhookConfig {
         Self {
             url,
             keys,
+            ca_file: None,
             concurrency: Self::CONCURRENCY,
             timeout: Self::TIMEOUT,
             tries: Self::TRIES,
@@ -272,6 +276,7 @@ fn webhook(
     let url = section.required("url", &address.discreet());
     let sources = section.required("keys", &key_sources().discreet());
     let keys = sources.map(|sources| keys(section, &sources, environment));
+    let ca_file = section.optional("ca_file", &kind::path());
     let concurrency = kind::whole(1..=256);
     let concurrency = section.value("concurrency", &concurrency, WebhookConfig::CONCURRENCY);
     let timeout = kind::millis(100..=300_000);
@@ -287,6 +292,7 @@ fn webhook(
     Some(WebhookConfig {
         url: url?,
         keys: keys?,
+        ca_file,
         concurrency,
         timeout,
         tries,

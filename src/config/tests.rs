@@ -10,6 +10,7 @@ use super::*;
 use crate::model::Hook;
 
 mod documents;
+mod first_rtp;
 mod sinks;
 mod sources;
 

@@ -31,6 +31,7 @@ use super::{
     lenient,
     pipe::Link,
     placement::{Placement, RouterKey},
+    probe::{self, Packet},
     producer::ProducerInner,
     router::Router,
     seat::Seat,
@@ -437,6 +438,17 @@ impl Cluster {
         producer: &Producer,
         onsets: mpsc::Sender<ProducerId>,
     ) -> Result<Probe, MediaError> {
+        let onsets = probe::onsets(producer.id(), self.threshold, onsets);
+        self.listen(producer, onsets).await
+    }
+
+    /// Hands a producer's packets to `hear`, on the media thread, until the probe is
+    /// dropped.
+    pub(super) async fn listen(
+        &self,
+        producer: &Producer,
+        hear: impl Fn(&Packet<'_>) + Send + Sync + 'static,
+    ) -> Result<Probe, MediaError> {
         let direct = self
             .direct
             .get_or_try_init(|| {
@@ -447,15 +459,7 @@ impl Cluster {
             .await?;
         let capabilities =
             lenient::rtp_capabilities(&self.capabilities).unwrap_or_else(|_| Default::default());
-        Probe::open(
-            direct,
-            producer,
-            capabilities,
-            self.threshold,
-            self.limit,
-            onsets,
-        )
-        .await
+        Probe::open(direct, producer, capabilities, self.limit, hear).await
     }
 }
 

@@ -119,8 +119,7 @@ impl Transport {
     /// Whether ICE reaches the peer now.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
-        let state = self.transport.ice_state();
-        matches!(state, IceState::Connected | IceState::Completed)
+        is_reachable(&self.transport)
     }
 
     /// Takes the peer's DTLS parameters; the handshake follows by itself.
@@ -166,6 +165,7 @@ impl Transport {
         }
         let producer = self.make_producer(&rtp_parameters, paused).await?;
         let setting = Setting {
+            transport: self.transport.clone(),
             observer: self.observer.clone(),
             ended: Arc::clone(&self.ended),
             events: self.events.clone(),
@@ -325,6 +325,12 @@ impl Consumer {
             *flows = Some(wanted);
         }
     }
+}
+
+/// Whether ICE reaches the peer of a transport now.
+pub(super) fn is_reachable(transport: &WebRtcTransport) -> bool {
+    let state = transport.ice_state();
+    matches!(state, IceState::Connected | IceState::Completed)
 }
 
 /// Called on the media thread: one non-blocking send. The channel is sized so

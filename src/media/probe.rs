@@ -30,14 +30,33 @@ pub struct Probe {
     _consumer: mediasoup::consumer::Consumer,
 }
 
+/// A packet of the stream.
+pub(super) struct Packet<'a> {
+    bytes: &'a [u8],
+    extension: Option<u8>,
+}
+
+impl Packet<'_> {
+    /// The level that it claims, in dBov.
+    pub(super) fn level(&self) -> Option<i8> {
+        self.extension
+            .and_then(|extension| level(self.bytes, extension))
+    }
+
+    /// Whether it carries more than padding.
+    pub(super) fn has_payload(&self) -> bool {
+        Header::of(self.bytes).is_some_and(|header| !header.payload.is_empty())
+    }
+}
+
 impl Probe {
+    /// Hands each packet to `hear`, on the media thread.
     pub(super) async fn open(
         direct: &DirectTransport,
         producer: &Producer,
         capabilities: RtpCapabilities,
-        threshold: i8,
         limit: Duration,
-        onsets: mpsc::Sender<ProducerId>,
+        hear: impl Fn(&Packet<'_>) + Send + Sync + 'static,
     ) -> Result<Self, MediaError> {
         let options = ConsumerOptions::new(producer.inner.producer.id(), capabilities);
         let consumer = bounded(limit, "probe producer", direct.consume(options)).await?;
@@ -46,24 +65,32 @@ impl Probe {
             .iter()
             .find(|one| one.uri == RtpHeaderExtensionUri::SsrcAudioLevel)
             .and_then(|one| u8::try_from(one.id).ok());
-        let ear = Mutex::new(Ear::default());
-        let id = producer.id();
         consumer
-            .on_rtp(move |packet| {
-                // A client that claims no levels speaks whenever it sends sound.
-                let volume = extension
-                    .and_then(|extension| level(packet, extension))
-                    .or_else(|| sounds(packet).then_some(threshold));
-                let loud = volume.is_some_and(|volume| volume >= threshold);
-                if ear.lock().hear(loud, Instant::now()) {
-                    // If there is no room, the next one comes soon.
-                    onsets.try_send(id).ok();
-                }
-            })
+            .on_rtp(move |bytes| hear(&Packet { bytes, extension }))
             .detach();
         Ok(Self {
             _consumer: consumer,
         })
+    }
+}
+
+/// Has `onsets` told while a stream is loud, ten times a second, as far as there is room.
+pub(super) fn onsets(
+    id: ProducerId,
+    threshold: i8,
+    onsets: mpsc::Sender<ProducerId>,
+) -> impl Fn(&Packet<'_>) + Send + Sync + 'static {
+    let ear = Mutex::new(Ear::default());
+    move |packet| {
+        // A client that claims no levels speaks whenever it sends sound.
+        let volume = packet
+            .level()
+            .or_else(|| sounds(packet.bytes).then_some(threshold));
+        let loud = volume.is_some_and(|volume| volume >= threshold);
+        if ear.lock().hear(loud, Instant::now()) {
+            // If there is no room, the next one comes soon.
+            onsets.try_send(id).ok();
+        }
     }
 }
 
@@ -104,6 +131,12 @@ impl<'a> Header<'a> {
     fn of(packet: &'a [u8]) -> Option<Self> {
         let first = *packet.first()?;
         let sources = usize::from(first & 0x0f) * 4;
+        let padding = if first & 0x20 == 0 {
+            0
+        } else {
+            usize::from(*packet.last()?)
+        };
+        let packet = packet.get(..packet.len().checked_sub(padding)?)?;
         let rest = packet.get(12 + sources..)?;
         if first & 0x10 == 0 {
             return Some(Self {
@@ -201,6 +234,22 @@ mod tests {
         assert!(!sounds(&packet), "what Opus sends in a silence");
         packet.extend_from_slice(&[0; 40]);
         assert!(sounds(&packet));
+    }
+
+    #[test]
+    fn padding_is_no_payload() {
+        let packet = |bytes: &[u8]| {
+            let packet = Packet {
+                bytes,
+                extension: None,
+            };
+            packet.has_payload()
+        };
+        let header = [0xa0, 111, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+        assert!(!packet(&[&header[..], &[0, 0, 0, 4]].concat()));
+        assert!(packet(&[&header[..], &[7, 0, 0, 0, 4]].concat()));
+        assert!(!packet(&[&header[..], &[0, 0, 0, 200]].concat()), "a lie");
+        assert!(!packet(&header[..11]));
     }
 
     #[test]

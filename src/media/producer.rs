@@ -3,24 +3,36 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use mediasoup::{
-    prelude::{AudioLevelObserver, RtpObserver, RtpObserverAddProducerOptions, RtpParameters},
-    producer::{ProducerScore, ProducerTraceEventData, ProducerTraceEventType},
+    prelude::{
+        AudioLevelObserver, RtpObserver, RtpObserverAddProducerOptions, RtpParameters,
+        WebRtcTransport,
+    },
+    producer::ProducerStat,
+    types::rtp_parameters::RtpCodecParametersParametersValue,
 };
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{
-    MediaError, MediaEvent, bounded, codec, participant::report, pipe::Pipe, placement::RouterKey,
+    MediaError, MediaEvent, bounded, codec,
+    first_rtp::Watch,
+    participant::{is_reachable, report},
+    pipe::Pipe,
+    placement::RouterKey,
+    pulse::{Look, Pulse},
 };
-use crate::model::{Codec, ProducerId, UnixMs};
+use crate::model::{Codec, MediaCount, ProducerId, UnixMs};
+
+/// After how long without a packet the worker calls a stream idle; with DTX.
+const IDLE_MS: (u64, u64) = (1_500, 5_000);
 
 /// An audio stream that a participant sends. Cheap to clone.
 #[derive(Clone)]
@@ -34,18 +46,24 @@ pub(super) struct ProducerInner {
     observed: AtomicBool,
     /// When a producer of its transport ended last.
     ended: Arc<Mutex<Option<Instant>>>,
-    events: mpsc::Sender<MediaEvent>,
-    limit: Duration,
-    traced: bool,
-    paused: Arc<AtomicBool>,
-    /// Reports the first packet; set where packets cannot be traced.
-    first: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    pub(super) events: mpsc::Sender<MediaEvent>,
+    pub(super) limit: Duration,
+    pub(super) traced: bool,
+    pub(super) paused: Arc<AtomicBool>,
+    pub(super) made: Instant,
+    /// What waits for the stream to begin.
+    pub(super) watch: Mutex<Option<Arc<Watch>>>,
+    /// Whether it has been watched before.
+    pub(super) watched: AtomicBool,
+    pulse: Arc<Mutex<Pulse>>,
+    transport: WebRtcTransport,
     /// To the room's other routers. Gone with the producer.
     pipes: Mutex<HashMap<RouterKey, Pipe>>,
 }
 
 /// What a new producer runs with.
 pub(super) struct Setting {
+    pub(super) transport: WebRtcTransport,
     pub(super) observer: AudioLevelObserver,
     /// To be told when it ends.
     pub(super) ended: Arc<Mutex<Option<Instant>>>,
@@ -79,7 +97,12 @@ impl Drop for ProducerInner {
 }
 
 impl Producer {
+    /// How long the count of a stream's packets may take.
+    pub const COUNT_LIMIT: Duration = Duration::from_millis(300);
+
     pub(super) fn new(producer: mediasoup::producer::Producer, setting: Setting) -> Self {
+        let pulse = Arc::default();
+        follow(&producer, &pulse, setting.events.clone());
         Self {
             inner: Arc::new(ProducerInner {
                 producer,
@@ -90,7 +113,11 @@ impl Producer {
                 limit: setting.limit,
                 traced: setting.traced,
                 paused: Arc::new(AtomicBool::new(setting.paused)),
-                first: OnceLock::new(),
+                made: Instant::now(),
+                watch: Mutex::default(),
+                watched: AtomicBool::new(false),
+                pulse,
+                transport: setting.transport,
                 pipes: Mutex::default(),
             }),
         }
@@ -155,77 +182,33 @@ impl Producer {
         same_mid || same_ssrc
     }
 
-    /// Reports the first RTP packet once, as [`MediaEvent::FirstRtp`]: from the
-    /// packet itself, by a trace event that is switched off again; where packets
-    /// cannot be traced, from the first score, which the first packet causes.
-    /// While paused, packets arrive but are no start.
+    /// Asks the worker what it has received of the stream so far, waiting no longer than
+    /// [`Producer::COUNT_LIMIT`].
     ///
     /// # Errors
-    /// If the worker fails the request.
-    pub async fn watch_first_rtp(&self) -> Result<(), MediaError> {
-        let id = self.id();
-        let events = self.inner.events.clone();
-        let (stop, stopped) = oneshot::channel();
-        let stop = Mutex::new(Some(stop));
-        let first: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
-            if let Some(stop) = stop.lock().take() {
-                report(
-                    &events,
-                    MediaEvent::FirstRtp {
-                        producer: id,
-                        at: UnixMs::now(),
-                    },
-                );
-                stop.send(()).ok();
-            }
-        });
-        let traced = self.inner.traced;
-        let handler = if traced {
-            let first = Arc::clone(&first);
-            self.inner.producer.on_trace(move |event| {
-                if matches!(event, ProducerTraceEventData::Rtp { .. }) {
-                    first();
-                }
-            })
-        } else {
-            self.inner.first.set(Arc::clone(&first)).ok();
-            let (first, paused) = (Arc::clone(&first), Arc::clone(&self.inner.paused));
-            self.inner.producer.on_score(move |scores| {
-                if !paused.load(Ordering::Relaxed) && scored(scores) {
-                    first();
-                }
-            })
+    /// If the worker fails the request, for instance because the transport has gone.
+    pub async fn look(&self) -> Result<Look, MediaError> {
+        let limit = self.inner.limit.min(Self::COUNT_LIMIT);
+        let stats = bounded(limit, "count packets", self.inner.producer.get_stats()).await?;
+        let at = UnixMs::now();
+        let all = |of: fn(&ProducerStat) -> u64| {
+            let counts = stats.iter().map(of);
+            counts.fold(0, u64::saturating_add)
         };
-        if traced {
-            let on = self
-                .inner
-                .producer
-                .enable_trace_event(vec![ProducerTraceEventType::Rtp]);
-            bounded(self.inner.limit, "watch for RTP", on).await?;
-        }
-        // A packet that was quicker than the handler is visible in the score.
-        self.look_at_score(&*first);
-        drop(first);
-        let (weak, limit) = (Arc::downgrade(&self.inner), self.inner.limit);
-        tokio::spawn(async move {
-            // Ends with the producer as well, whose handlers hold the sender.
-            let packet = stopped.await;
-            drop(handler);
-            if let (true, Ok(()), Some(inner)) = (traced, packet, weak.upgrade()) {
-                let off = inner.producer.enable_trace_event(Vec::new());
-                if let Err(error) = bounded(limit, "stop watching for RTP", off).await {
-                    debug!(producer = %id, %error, "RTP trace left on");
-                }
-            }
-        });
-        Ok(())
+        let (packets, bytes) = (all(|one| one.packet_count), all(|one| one.byte_count));
+        Ok(self.inner.pulse.lock().look(packets, bytes, at))
     }
 
-    fn look_at_score(&self, first: &(dyn Fn() + Send + Sync)) {
-        let running = !self.inner.paused.load(Ordering::Relaxed);
-        if running && scored(&self.inner.producer.score()) {
-            first();
-        }
+    /// What had been received when somebody looked last.
+    #[must_use]
+    pub fn received(&self) -> MediaCount {
+        self.inner.pulse.lock().received()
+    }
+
+    /// Whether ICE reaches the sender now.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        is_reachable(&self.inner.transport)
     }
 
     /// Includes the producer in the room's level reports until it closes.
@@ -251,15 +234,47 @@ impl Producer {
             bounded(limit, "resume producer", producer.resume()).await?;
         }
         self.inner.paused.store(paused, Ordering::Relaxed);
-        if let Some(first) = self.inner.first.get() {
-            // What arrived while paused was no start; what flows now is.
-            self.look_at_score(&**first);
-        }
+        self.inner.look_at_score();
         Ok(())
     }
 }
 
-/// Whether packets have been scored: the first one is.
-fn scored(scores: &[ProducerScore]) -> bool {
-    scores.iter().any(|score| score.score > 0)
+/// Reports when packets come again, and keeps when the last one came.
+fn follow(
+    producer: &mediasoup::producer::Producer,
+    pulse: &Arc<Mutex<Pulse>>,
+    events: mpsc::Sender<MediaEvent>,
+) {
+    let idle_ms = if uses_dtx(producer.rtp_parameters()) {
+        IDLE_MS.1
+    } else {
+        IDLE_MS.0
+    };
+    let (pulse, id) = (Arc::clone(pulse), ProducerId(producer.id().into()));
+    producer
+        .on_score(move |scores| {
+            let at = UnixMs::now();
+            if scores.is_empty() {
+                return;
+            }
+            if scores.iter().all(|score| score.score == 0) {
+                let since = UnixMs(at.0.saturating_sub(idle_ms));
+                pulse.lock().stopped(since);
+            } else if pulse.lock().flows(at) {
+                report(&events, MediaEvent::RtpAgain { producer: id, at });
+            }
+        })
+        .detach();
+}
+
+/// As the worker sees it.
+fn uses_dtx(parameters: &RtpParameters) -> bool {
+    let by_codec = parameters.codecs.iter().any(|codec| {
+        let value = codec.parameters().iter().find(|(key, _)| *key == "usedtx");
+        matches!(
+            value,
+            Some((_, RtpCodecParametersParametersValue::Number(1)))
+        )
+    });
+    by_codec || parameters.encodings.iter().any(|one| one.dtx == Some(true))
 }

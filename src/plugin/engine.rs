@@ -2,9 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{LazyLock, mpsc},
-    thread,
-    time::{Duration, Instant},
+    sync::{Arc, LazyLock},
 };
 
 use wasmtime::{
@@ -13,12 +11,10 @@ use wasmtime::{
 };
 
 use super::{
+    clock::Clock,
     host::{self, State},
     limits,
 };
-
-/// The engine's clock: a guest that runs longer than this lets others run.
-pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// Core modules, memories and tables that one component may be made of.
 const PARTS: u32 = 16;
@@ -36,8 +32,8 @@ const KEPT_TABLE: usize = 64 << 10;
 pub(super) struct Engine {
     pub(super) wasmtime: Wasmtime,
     pub(super) linker: Linker<State>,
-    /// Dropping it ends the ticker.
-    _ticker: mpsc::Sender<()>,
+    /// Every guest runs by it.
+    pub(super) clock: Arc<Clock>,
 }
 
 impl Engine {
@@ -70,17 +66,14 @@ impl Engine {
         let wasmtime = Wasmtime::new(config)?;
         let mut linker = Linker::new(&wasmtime);
         host::link(&mut linker)?;
-        let (ticker, stop) = mpsc::channel();
-        thread::Builder::new()
-            .name("plugin-ticker".to_owned())
-            .spawn({
-                let wasmtime = wasmtime.clone();
-                move || tick(&wasmtime, &stop)
-            })?;
+        let clock = Clock::start({
+            let wasmtime = wasmtime.clone();
+            move || wasmtime.increment_epoch()
+        })?;
         Ok(Self {
             wasmtime,
             linker,
-            _ticker: ticker,
+            clock: Arc::new(clock),
         })
     }
 }
@@ -88,20 +81,6 @@ impl Engine {
 /// See [`super::prepare_thread`].
 pub(super) fn prepare_thread() {
     Wasmtime::tls_eager_initialize();
-}
-
-/// Advances the epoch by one each tick. Late ticks are not made up for: two at once would
-/// halve some guest's time.
-fn tick(wasmtime: &Wasmtime, stop: &mpsc::Receiver<()>) {
-    let mut next = Instant::now() + TICK;
-    loop {
-        let wait = next.saturating_duration_since(Instant::now());
-        match stop.recv_timeout(wait) {
-            Err(mpsc::RecvTimeoutError::Timeout) => wasmtime.increment_epoch(),
-            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-        }
-        next = Instant::now().max(next) + TICK;
-    }
 }
 
 fn config(instances: usize, cache_dir: Option<&Path>) -> wasmtime::Result<Config> {

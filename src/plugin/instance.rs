@@ -18,8 +18,9 @@ use wasmtime::{
 
 use super::{
     call::{Action, Amendment, Input},
+    clock::{Clock, TICK},
     compat,
-    engine::{Engine, TICK},
+    engine::Engine,
     host::{Call, Conditions, Identity, State, printable},
     lane::Held,
     limits,
@@ -250,8 +251,10 @@ impl Template {
         meter_time(&mut store);
         let budget = self.hooks.of(Hook::Init).time_budget;
         let at = conditions.at.unwrap_or_else(UnixMs::now);
+        let running = self.engine.clock.running();
         begin(&mut store, None, Staged::new(at), budget);
         let started = self.start(&mut store).await;
+        drop(running);
         let failed = started.as_ref().err();
         let watched = observer.map(|one| one.began(conditions, take_trace(&mut store), failed));
         let (hooks, commands) = started?;
@@ -259,6 +262,7 @@ impl Template {
             store,
             hooks,
             policies: Arc::clone(&self.hooks),
+            clock: Arc::clone(&self.engine.clock),
             watched,
         };
         Ok((Box::new(instance), commands))
@@ -377,6 +381,7 @@ pub(super) struct Instance {
     store: Store<State>,
     hooks: Hooks,
     policies: Arc<HookPolicies>,
+    clock: Arc<Clock>,
     watched: Option<Watched>,
 }
 
@@ -430,8 +435,10 @@ impl Instance {
     async fn run(&mut self, input: &Input) -> Result<Output, Failure> {
         let budget = self.policies.of(input.hook()).time_budget;
         let (room, staged) = (input.room().clone(), input.staged(input.at()));
+        let running = self.clock.running();
         begin(&mut self.store, Some(room), staged, budget);
         let called = self.hooks.call(&mut self.store, input).await;
+        drop(running);
         let state = self.store.data();
         let identity = &state.identity;
         let result = match called {

@@ -48,7 +48,7 @@ const ON_THE_WAY: usize = 8_192;
 /// The pause before a store that takes nothing is tried again.
 const BEHIND: Duration = Duration::from_millis(20);
 
-/// What completes the end of a stream.
+/// What completes a fact that says how much was received of a stream.
 pub type Counting = Pin<Box<dyn Future<Output = MediaCount> + Send>>;
 
 /// A room's way into the ledger. Facts of one journal are entries in the order in which it
@@ -246,8 +246,8 @@ impl Journal {
         }
     }
 
-    /// As [`Self::tell`], for the end of a stream of which is still to be counted what was
-    /// received.
+    /// As [`Self::tell`], for a pause, its end or the end of a stream of which is still to be
+    /// counted what was received.
     pub fn tell_counted(&self, fact: Fact, counting: Counting) {
         match fact.id() {
             Some(_) => self.record(fact, Some(counting)),
@@ -341,8 +341,17 @@ async fn write(mut jobs: mpsc::Receiver<(Job, Option<Counting>)>, scribe: Arc<Sc
 
 impl Job {
     fn count(&mut self, counted: MediaCount) {
-        if let Input::Fact(Fact::ProducerClosed { media, .. }) = Arc::make_mut(&mut self.input) {
-            *media = counted;
+        let Input::Fact(fact) = Arc::make_mut(&mut self.input) else {
+            return;
+        };
+        match fact {
+            Fact::ProducerClosed { media, .. } => *media = counted,
+            Fact::ProducerPaused { media, .. } | Fact::ProducerResumed { media, .. } => {
+                *media = counted;
+                // How far the stream has come. The room has no part in it.
+                self.rows = open::rows(fact, Uuid::nil());
+            }
+            _ => {}
         }
     }
 }

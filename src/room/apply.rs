@@ -10,7 +10,8 @@ use tracing::{debug, warn};
 
 use super::{Core, Dropped, Room};
 use crate::{
-    media::{self, MediaError},
+    config::FirstRtpConfig,
+    media::{self, Cluster, MediaError},
     model::{ConsumerId, ParticipantId, ProducerId},
 };
 
@@ -57,6 +58,28 @@ impl Room {
             return None;
         }
         Some((handle.producer.clone(), wanted))
+    }
+
+    /// Watches for the beginning of a stream, until the media does it.
+    pub(super) fn watch_first_rtp(self: &Arc<Self>, id: ProducerId) {
+        let room = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some((media, producer, rule)) =
+                room.upgrade().and_then(|room| room.watchable(id))
+            {
+                let watched = media.watch_first_rtp(&producer, rule).await;
+                drop((media, producer));
+                let Err(error) = watched else { return };
+                warn!(producer = %id, %error, "a stream's beginning is not watched for yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+    }
+
+    fn watchable(&self, id: ProducerId) -> Option<(Arc<Cluster>, media::Producer, FirstRtpConfig)> {
+        let core = self.core.lock();
+        let producer = core.producers.get(&id)?.producer.clone();
+        Some((core.media.clone()?, producer, self.first_rtp))
     }
 
     /// Resumes or pauses a consumer whose producer has entered or left the set.

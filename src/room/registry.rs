@@ -9,10 +9,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::{debug, info};
 
-use super::{Failure, Joined, Membership, Outbox, Reason, Room, RoomEnd};
+use super::{
+    Failure, Joined, Membership, Outbox, Reason, Room, RoomEnd, heartbeat::beat, record::COUNTING,
+};
 use crate::{
     config::RoomsConfig,
     media::{Media, MediaError, WorkerKey},
@@ -44,6 +46,8 @@ pub(super) struct Registry {
     outbox_capacity: usize,
     media: Media,
     pub(super) plugins: PluginHost,
+    /// Bounds the counts of streams that facts wait for.
+    pub(super) counting: Arc<Semaphore>,
     draining: AtomicBool,
     rooms: Mutex<HashMap<RoomId, Arc<OnceCell<Arc<Room>>>>>,
 }
@@ -52,7 +56,7 @@ pub(super) struct Registry {
 const JOIN_TRIES: usize = 5;
 
 impl Rooms {
-    /// No rooms yet.
+    /// No rooms yet. Their streams are looked at by a task of the current runtime.
     #[must_use]
     pub fn new(
         config: RoomsConfig,
@@ -65,12 +69,14 @@ impl Rooms {
             outbox_capacity,
             media,
             plugins,
+            counting: Arc::new(Semaphore::new(COUNTING)),
             draining: AtomicBool::new(false),
             rooms: Mutex::default(),
         };
-        Self {
-            registry: Arc::new(registry),
-        }
+        let (journal, heartbeat) = (registry.plugins.journal(), registry.config.heartbeat);
+        let registry = Arc::new(registry);
+        tokio::spawn(beat(Arc::downgrade(&registry), journal, heartbeat));
+        Self { registry }
     }
 
     /// Takes a user into a room, opening it if need be. The place that the
@@ -250,7 +256,7 @@ impl Registry {
         ))
     }
 
-    fn all(&self) -> Vec<Arc<Room>> {
+    pub(super) fn all(&self) -> Vec<Arc<Room>> {
         self.rooms
             .lock()
             .values()

@@ -6,6 +6,7 @@
 mod actions;
 mod belongings;
 mod consumers;
+mod flow;
 mod producers;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,10 @@ pub(crate) struct Limits {
     pub active_grace_ms: u64,
     /// When its call counts as connected, unless a member says.
     pub connected_when: ConnectedWhen,
+    /// Whether nobody is said to have begun to send until two users have.
+    pub both_sides: bool,
+    /// How long a stream may send nothing until it does not flow, in milliseconds.
+    pub silence_ms: u64,
 }
 
 /// What follows from a change, in order. The shell around the state carries it
@@ -92,6 +97,8 @@ pub(crate) enum Output {
     ApplyFlow(ParticipantId, ConsumerId),
     /// Bring the media in line with [`RoomState::wants_probe`].
     ApplyProbe(ProducerId),
+    /// Watch for the beginning of a stream once more.
+    WatchFirstRtp(ProducerId),
     /// Let go of the handle, which closes it.
     DropTransport(TransportId),
     /// Let go of the handle, which closes it.
@@ -153,6 +160,9 @@ pub(crate) struct RoomState {
     speakers: Speakers,
     active: ActiveSet,
     call: Call,
+    /// Whether it was told of a stream that it has begun: where both sides are to flow,
+    /// once they have.
+    met: bool,
     /// Whether anybody has entered.
     opened: bool,
     ended: bool,
@@ -211,7 +221,7 @@ struct Producer {
     muted_by: BTreeSet<Arc<str>>,
     priority: Option<u8>,
     attached: Arc<Map<String, Value>>,
-    first_rtp_at: Option<UnixMs>,
+    flow: flow::Flow,
     consumers: HashSet<(ParticipantId, ConsumerId)>,
 }
 
@@ -239,6 +249,7 @@ impl RoomState {
                 limits.active_grace_ms,
             ),
             call: Call::new(limits.connected_when),
+            met: false,
             opened: false,
             ended: false,
         }

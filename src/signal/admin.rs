@@ -37,8 +37,8 @@ pub(super) fn routes(state: &HttpState) -> OpenApiRouter<HttpState> {
         .routes(routes!(reload_all))
         .routes(routes!(reload))
         .routes(routes!(dead_letters))
-        .merge(ledger::routes().into())
-        .merge(outbox::routes().into())
+        .merge(ledger::routes())
+        .merge(outbox::routes())
         .route_layer(middleware::from_fn_with_state(state.clone(), admit))
 }
 

@@ -77,15 +77,15 @@ pub fn routes(state: HttpState) -> Router {
         .merge(sockets)
 }
 
-/// Whether the process lives.
+/// Whether the process lives, and whether what it keeps reaches the disk.
 #[utoipa::path(
     get,
     path = "/health",
     tag = "operations",
-    responses((status = 200, description = "It does", body = Object))
+    responses((status = 200, description = "It does; `store` is `{state}`: `durable`, `failing` or `stalled`", body = Object))
 )]
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+async fn health(State(state): State<HttpState>) -> Json<Value> {
+    Json(json!({ "status": "ok", "store": state.records.health() }))
 }
 
 /// Whether the server takes clients: it does not while it drains or lacks workers.
@@ -137,6 +137,7 @@ async fn ready(State(state): State<HttpState>) -> Response {
     responses((status = 200, description = "Metrics as text", body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(state): State<HttpState>) -> Response {
+    state.records.measure();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], state.metrics.render()).into_response()
 }

@@ -3,15 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{admin::no, http::HttpState};
 use crate::{
@@ -63,6 +64,11 @@ impl Records {
         self.store.health()
     }
 
+    /// Brings the store's metrics up to date.
+    pub(super) fn measure(&self) {
+        self.store.measure();
+    }
+
     pub(super) fn ledger(&self) -> Ledger {
         self.store.ledger()
     }
@@ -85,23 +91,51 @@ impl Records {
 }
 
 /// The routes.
-pub(super) fn routes() -> Router<HttpState> {
-    Router::new().route("/ledger", get(entries))
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new().routes(routes!(entries))
 }
 
 /// Which entries are wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Wanted {
-    /// Those that follow this one; 0 is the beginning.
+    /// Those that follow this one, by its `seq`; 0 is the beginning.
     #[serde(default)]
     after: u64,
+    /// How many at most: 100 if it is not said, never more than 1000.
     limit: Option<usize>,
-    /// For so many seconds, if there are none.
+    /// For how many seconds to wait for one if there is none yet, 30 at most.
     #[serde(default)]
     wait: u64,
 }
 
+/// Everything that was published and noted, in one sequence without a gap. To be verified as
+/// it is, each entry by the hash that it says: its text is the line without its last member.
+#[utoipa::path(
+    get,
+    path = "/ledger",
+    tag = "operations",
+    security(("token" = [])),
+    params(Wanted),
+    responses(
+        (
+            status = 200,
+            description = "`{entries, next, anchor}`: each entry is `{at, id, payload, plugin, \
+                           producer, room, seq, topic, user, hash}`, `plugin` is `null` for what \
+                           the server itself notes; `next` is the `after` of the next page; \
+                           `anchor` is `{seq, hash}` of what the first entry follows. With \
+                           `Accept: application/x-ndjson`, one entry a line and nothing else",
+            content((Object = "application/json"), (String = "application/x-ndjson"))
+        ),
+        (status = 400, description = "`INVALID_PAYLOAD`", body = Object),
+        (status = 409, description = "`LEDGER_AHEAD`: there is no such entry yet; `details.last` is the last one", body = Object),
+        (status = 410, description = "`LEDGER_GONE`: what follows is no longer kept; `details.first` is the first that is", body = Object),
+        (status = 503, description = "`LEDGER_UNAVAILABLE`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn entries(
     State(state): State<HttpState>,
     headers: HeaderMap,

@@ -1,17 +1,18 @@
 //! How the delivery of published events goes, and what to do about those that were given up.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
         Path, Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{admin::no, http::HttpState, ledger::unavailable};
 use crate::{
@@ -26,14 +27,26 @@ const LETTERS: usize = 100;
 const MOST_LETTERS: usize = 1000;
 
 /// The routes.
-pub(super) fn routes() -> Router<HttpState> {
-    Router::new()
-        .route("/admin/sinks", get(list))
-        .route("/admin/sinks/{sink}/dead-letters", get(letters))
-        .route("/admin/sinks/{sink}/dead-letters/retry", post(retry))
-        .route("/admin/sinks/{sink}/dead-letters/drop", post(drop_letters))
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(letters))
+        .routes(routes!(retry))
+        .routes(routes!(drop_letters))
 }
 
+/// How far each sink is, what it fails with, and where the ledger begins and ends.
+#[utoipa::path(
+    get,
+    path = "/admin/sinks",
+    tag = "operations",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "`{sinks, ledger, store}`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn list(State(state): State<HttpState>) -> Response {
     let extent = state.records.ledger().extent();
     let body = json!({
@@ -50,14 +63,32 @@ async fn list(State(state): State<HttpState>) -> Response {
 }
 
 /// Which dead letters are wanted.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Wanted {
     /// Those of entries after this one.
     after: Option<u64>,
+    /// How many at most: 100 if it is not said, never more than 1000.
     limit: Option<usize>,
 }
 
+/// Events that a sink has given up, in the order of the ledger.
+#[utoipa::path(
+    get,
+    path = "/admin/sinks/{sink}/dead-letters",
+    tag = "operations",
+    security(("token" = [])),
+    params(("sink" = String, Path, description = "A configured sink"), Wanted),
+    responses(
+        (status = 200, description = "A page, as `letters`; `next` is the `after` of the next one, or `null`", body = Object),
+        (status = 400, description = "`INVALID_PAYLOAD`", body = Object),
+        (status = 404, description = "`SINK_NOT_FOUND`", body = Object),
+        (status = 503, description = "`LEDGER_UNAVAILABLE`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn letters(
     State(state): State<HttpState>,
     Path(sink): Path<String>,
@@ -124,6 +155,23 @@ fn meant(body: Body) -> Result<Which, String> {
     meant.which()
 }
 
+/// Has dead letters delivered again, soon.
+#[utoipa::path(
+    post,
+    path = "/admin/sinks/{sink}/dead-letters/retry",
+    tag = "operations",
+    security(("token" = [])),
+    params(("sink" = String, Path, description = "A configured sink")),
+    request_body(content = Object, description = "`seqs`, the numbers of their entries, or `all: true`"),
+    responses(
+        (status = 200, description = "How many, as `changed`", body = Object),
+        (status = 400, description = "`INVALID_PAYLOAD`", body = Object),
+        (status = 404, description = "`SINK_NOT_FOUND`, or `DEAD_LETTER_NOT_FOUND`: nothing was changed", body = Object),
+        (status = 503, description = "`LEDGER_UNAVAILABLE` or `NOT_SAVED`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn retry(State(state): State<HttpState>, Path(sink): Path<String>, body: Body) -> Response {
     match meant(body) {
         Ok(which) => changed(state.records.sinks().retry(&sink, &which).await),
@@ -131,6 +179,23 @@ async fn retry(State(state): State<HttpState>, Path(sink): Path<String>, body: B
     }
 }
 
+/// Drops dead letters for good.
+#[utoipa::path(
+    post,
+    path = "/admin/sinks/{sink}/dead-letters/drop",
+    tag = "operations",
+    security(("token" = [])),
+    params(("sink" = String, Path, description = "A configured sink")),
+    request_body(content = Object, description = "`seqs`, the numbers of their entries, or `all: true`"),
+    responses(
+        (status = 200, description = "How many, as `changed`", body = Object),
+        (status = 400, description = "`INVALID_PAYLOAD`", body = Object),
+        (status = 404, description = "`SINK_NOT_FOUND`, or `DEAD_LETTER_NOT_FOUND`: nothing was changed", body = Object),
+        (status = 503, description = "`LEDGER_UNAVAILABLE` or `NOT_SAVED`", body = Object),
+        (status = 401, description = "`AUTH_REQUIRED`: there is no good token", body = Object),
+        (status = 403, description = "`FORBIDDEN`: the token lacks the role", body = Object)
+    )
+)]
 async fn drop_letters(
     State(state): State<HttpState>,
     Path(sink): Path<String>,
@@ -156,6 +221,7 @@ fn refused(error: &OutboxError) -> Response {
         OutboxError::UnknownLetter { .. } => {
             no(StatusCode::NOT_FOUND, "DEAD_LETTER_NOT_FOUND", &message)
         }
+        OutboxError::NoWebhook(_) => no(StatusCode::CONFLICT, "SINK_NO_WEBHOOK", &message),
         OutboxError::Unreadable(error) => unavailable(error),
         OutboxError::NotSaved(_) => no(StatusCode::SERVICE_UNAVAILABLE, "NOT_SAVED", &message),
     }

@@ -55,7 +55,8 @@ enum Way {
 }
 
 impl Parameters {
-    fn way(self) -> Way {
+    /// `known`: whether the client has a name to come back by.
+    fn way(self, known: bool) -> Way {
         match self.resume {
             Some(token) => Way::Resume {
                 token,
@@ -63,7 +64,7 @@ impl Parameters {
             },
             None => Way::Join(
                 RoomId::new(self.room.as_deref().unwrap_or(DEFAULT_ROOM)),
-                self.resumable == "1",
+                known && self.resumable == "1",
             ),
         }
     }
@@ -83,9 +84,12 @@ pub(super) async fn open(
     let token = parameters
         .token
         .as_deref()
-        .or_else(|| header("authorization").and_then(auth::bearer));
-    let identity = identify(&faces, token.unwrap_or_default());
-    let way = parameters.way();
+        .or_else(|| header("authorization").and_then(auth::bearer))
+        .unwrap_or_default();
+    let identity = identify(&faces, token);
+    // Without a token each connection is another user.
+    let known = !token.is_empty();
+    let way = parameters.way(known);
     let limits = &faces.config.sessions;
     line::bounded(upgrade, limits).on_upgrade(async move |socket| {
         let line = Line::new(socket, &faces.config.sessions);
@@ -400,7 +404,12 @@ impl Socket {
             return Err(Reason::ProducerNotFound.into());
         };
         let resume = Request::Consumer(Some(consumed.id), ConsumerChange::Resume);
-        self.ask(resume).await?;
+        if let Err(denial) = self.ask(resume).await {
+            // The client does not get to know its id, so that nobody could close it.
+            let close = Request::Consumer(Some(consumed.id), ConsumerChange::Close);
+            self.ask(close).await.ok();
+            return Err(denial);
+        }
         let data = json!({
             "id": consumed.id,
             "producerId": producer,

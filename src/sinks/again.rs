@@ -1,11 +1,15 @@
 //! Dead letters that somebody wants delivered again.
+//!
+//! A letter is changed by the task that tries it and by operators, each from what they have
+//! read: one after the other.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, watch};
 
 use super::{
-    courier::{Courier, blocking},
+    SAVE_LIMIT,
+    courier::{Courier, READ_AGAIN, blocking},
     receiver::Outcome,
 };
 use crate::store::{DeadLetter, ledger::LedgerError};
@@ -28,6 +32,8 @@ impl Courier {
             loop {
                 if let Err(error) = self.deliver_marked().await {
                     tracing::error!(sink = %self.state.name(), %error, "dead letters wait");
+                    tokio::time::sleep(READ_AGAIN).await;
+                    continue;
                 }
                 woken.notified().await;
             }
@@ -45,7 +51,7 @@ impl Courier {
             let page = blocking(move || state.letters(after, PAGE)).await?;
             for (seq, letter) in page.letters {
                 if letter.retry {
-                    self.deliver_letter(seq, letter).await;
+                    self.deliver_letter(seq, letter).await?;
                 }
             }
             match page.next {
@@ -55,7 +61,7 @@ impl Courier {
         }
     }
 
-    async fn deliver_letter(&self, seq: u64, mut letter: DeadLetter) {
+    async fn deliver_letter(&self, seq: u64, mut letter: DeadLetter) -> Result<(), LedgerError> {
         let outline: Option<Named> = serde_json::from_str(&letter.entry).ok();
         let id = outline.map(|outline| outline.id).unwrap_or_default();
         let mut wait = self.receiver.config().first_wait;
@@ -64,8 +70,9 @@ impl Courier {
             match self.try_once(&id, letter.entry.clone()).await {
                 Outcome::Taken => {
                     tracing::info!(sink = %self.state.name(), seq, "a dead letter is delivered");
-                    drop(self.state.put_letters([(seq, None)]));
-                    return;
+                    let _alone = self.changing.lock().await;
+                    self.put_letter(seq, None).await;
+                    return Ok(());
                 }
                 Outcome::Later { problem, .. } if left > 0 => {
                     letter.problem = problem;
@@ -79,7 +86,22 @@ impl Courier {
             }
         }
         letter.retry = false;
-        drop(self.state.put_letters([(seq, Some(letter))]));
+        let _alone = self.changing.lock().await;
+        let state = self.state.clone();
+        // Unless it was dropped in the meantime.
+        if blocking(move || state.letter(seq)).await?.is_some() {
+            self.put_letter(seq, Some(letter)).await;
+        }
+        Ok(())
+    }
+
+    /// Whoever reads the letter next finds this. What a bad disk does not take in time is on
+    /// its way there all the same.
+    async fn put_letter(&self, seq: u64, letter: Option<DeadLetter>) {
+        let saved = self.state.put_letters([(seq, letter)]);
+        if let Err(error) = saved.wait(SAVE_LIMIT).await {
+            tracing::error!(sink = %self.state.name(), seq, %error, "a dead letter's change");
+        }
     }
 }
 

@@ -41,7 +41,7 @@ const KEPT: usize = 8 << 20;
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
 /// The pause after the ledger could not be read.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Dead letters of one sink. With more, nothing is given up any more.
 const MOST_LETTERS: u64 = 100_000;
@@ -53,6 +53,8 @@ pub(super) struct Courier {
     pub(super) state: SinkState,
     pub(super) ledger: Ledger,
     pub(super) shown: Arc<Shown>,
+    /// Held by whoever reads dead letters to change them.
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A try that has come to its end.
@@ -121,7 +123,7 @@ impl Courier {
         loop {
             let state = self.state.clone();
             match blocking(move || state.position()).await {
-                Ok(position) => return Some(self.checked(position)),
+                Ok(position) => return Some(position),
                 Err(error) => {
                     tracing::error!(sink = %self.state.name(), %error, "a sink waits");
                 }
@@ -130,25 +132,6 @@ impl Courier {
             if tokio::time::timeout(READ_AGAIN, stopped).await.is_ok() {
                 return None;
             }
-        }
-    }
-
-    /// The position, if it is one in this ledger.
-    fn checked(&self, position: Position) -> Position {
-        let head = self.ledger.extent().head.seq;
-        if position.cursor <= head {
-            return position;
-        }
-        tracing::error!(
-            sink = %self.state.name(),
-            cursor = position.cursor,
-            last = head,
-            "the sink has taken entries that the ledger does not have: is it an older copy? \
-             Only what comes from now on is delivered"
-        );
-        Position {
-            cursor: head,
-            ahead: Vec::new(),
         }
     }
 
@@ -277,10 +260,8 @@ impl Courier {
                 if last && self.give_up(&due, failures, problem, entry.as_ref()) {
                     return route.window.done(&due);
                 }
-                let wait = match wait {
-                    Some(wait) => wait.min(config.longest_wait),
-                    None => pause(failures, config.first_wait, config.longest_wait),
-                };
+                let growing = pause(failures, config.first_wait, config.longest_wait);
+                let wait = at_least(wait, growing, config.longest_wait);
                 route.window.later(due, Instant::now() + wait);
             }
             Outcome::Never { problem } => {
@@ -354,6 +335,13 @@ fn pause(failures: u32, first: Duration, longest: Duration) -> Duration {
     whole.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }
 
+/// The wait before the next try, where a receiver may have said how long it should be at least.
+/// It does not make it shorter: a proxy that says one second for every try, while what is behind
+/// it is down for an hour, would use them all up.
+fn at_least(wanted: Option<Duration>, growing: Duration, longest: Duration) -> Duration {
+    growing.max(wanted.unwrap_or_default()).min(longest)
+}
+
 async fn sleep_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
@@ -383,6 +371,16 @@ mod tests {
                 let wait = pause(failures, first, longest).as_millis();
                 assert!((whole / 2..=whole).contains(&wait), "{failures}: {wait}");
             }
+        }
+    }
+
+    #[test]
+    fn a_receiver_can_make_a_wait_longer_up_to_the_longest_and_never_shorter() {
+        let (growing, longest) = (Duration::from_secs(2), Duration::from_secs(60));
+        for (wanted, wait) in [(None, 2), (Some(0), 2), (Some(7), 7), (Some(3600), 60)] {
+            let wanted = wanted.map(Duration::from_secs);
+            let wait = Duration::from_secs(wait);
+            assert_eq!(at_least(wanted, growing, longest), wait, "{wanted:?}");
         }
     }
 }

@@ -1,10 +1,14 @@
 //! One request to a receiver, and what its answer means.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use reqwest::{Client, Response, StatusCode, header::RETRY_AFTER, redirect};
+use reqwest::{Certificate, Client, Response, StatusCode, header::RETRY_AFTER, redirect};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
-use super::sign::sign;
+use super::{SinkError, sign::sign};
 use crate::{
     config::{WebhookConfig, is_loopback},
     model::UnixMs,
@@ -37,7 +41,7 @@ pub(super) enum Outcome {
 }
 
 impl Receiver {
-    pub(super) fn new(config: WebhookConfig) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(sink: &str, config: WebhookConfig) -> Result<Self, SinkError> {
         // The process has no other provider of cryptography; setting it twice is no matter.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut client = Client::builder()
@@ -49,10 +53,19 @@ impl Receiver {
         if is_loopback(&config.url) {
             client = client.no_proxy();
         }
-        Ok(Self {
-            client: client.build()?,
-            config,
-        })
+        if let Some(path) = &config.ca_file {
+            let authorities = authorities(path).map_err(|problem| SinkError::Authorities {
+                sink: sink.to_owned(),
+                path: path.clone(),
+                problem,
+            })?;
+            client = client.tls_certs_merge(authorities);
+        }
+        let client = client.build().map_err(|source| SinkError::Client {
+            sink: sink.to_owned(),
+            source,
+        })?;
+        Ok(Self { client, config })
     }
 
     pub(super) fn config(&self) -> &WebhookConfig {
@@ -81,6 +94,25 @@ impl Receiver {
             },
         }
     }
+}
+
+/// The certificates of a PEM file, or what is wrong with it.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        // The client does not say which one it cannot use.
+        let checked = RootCertStore::empty().add(certificate.clone());
+        let number = found.len() + 1;
+        checked.map_err(|error| format!("certificate {number} cannot be used: {error}"))?;
+        let certificate = Certificate::from_der(&certificate);
+        found.push(certificate.map_err(|error| error.to_string())?);
+    }
+    if found.is_empty() {
+        return Err("there is no certificate".to_owned());
+    }
+    Ok(found)
 }
 
 async fn read(answer: Response) -> Outcome {

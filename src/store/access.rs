@@ -59,6 +59,26 @@ impl Access {
         result
     }
 
+    /// Makes the file as short as it can be. Nobody reads or writes meanwhile. If that fails,
+    /// the database is opened anew.
+    ///
+    /// # Errors
+    ///
+    /// The outer one, if it could not be opened.
+    pub(super) fn compact(&self) -> Result<Result<(), redb::Error>, redb::Error> {
+        let mut database = self.database.write();
+        let compacted = match &mut *database {
+            Some(database) => database.compact(),
+            None => return Err(redb::Error::DatabaseClosed),
+        };
+        if let Err(error) = compacted {
+            *database = None;
+            *database = Some((self.opener)(&self.path)?);
+            return Ok(Err(error.into()));
+        }
+        Ok(Ok(()))
+    }
+
     /// For good: whoever reads later is told so. Only when nobody writes any more.
     pub(super) fn close(&self) {
         *self.database.write() = None;

@@ -253,6 +253,11 @@ impl Backlog {
         waiting.stopped
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().batch.is_empty()
+    }
+
     /// All that waits now.
     pub(super) fn take(&self) -> Batch {
         let mut waiting = self.waiting.lock();

@@ -13,6 +13,7 @@ use super::{
     StoreError,
     access::{Access, Opener},
     backlog::Batch,
+    compact::compact,
     files::FileSink,
     format,
     journal::{self, Found},
@@ -107,6 +108,9 @@ impl Disk {
         });
         let (extent, oldest, loaded, counts, dead_letters) =
             read.map_err(|error| database_error(&path, error))?;
+        let keys: usize = loaded.spaces.values().map(Contents::bytes).sum();
+        compact(&access, extent.bytes + keys as u64)
+            .map_err(|error| database_error(&path, error))?;
         let mut files = Vec::new();
         for sink in sinks {
             if let SinkKind::File { file } = &sink.kind {
@@ -208,15 +212,23 @@ impl Disk {
         self.dead_letters.saved(batch.dead_letters);
     }
 
-    /// Cuts off the ledger's front what need not be kept and every sink has taken. Not more
-    /// than one transaction's worth; whether there may be more.
-    pub(super) fn cut(&mut self, now: UnixMs) -> Result<bool, redb::Error> {
+    /// Whether the ledger has something at its front that need not be kept and every sink has
+    /// taken.
+    pub(super) fn may_cut(&self, now: UnixMs) -> bool {
+        let floor = self.floor();
+        self.extent.may_cut(&self.keep, floor, self.oldest, now)
+    }
+
+    /// The last entry that every sink has taken.
+    fn floor(&self) -> u64 {
         let files = self.files.iter().map(FileSink::cursor);
         let floor = self.cursors.values().copied().chain(files).min();
-        let floor = floor.unwrap_or(u64::MAX).min(self.extent.head.seq);
-        if !self.extent.may_cut(&self.keep, floor, self.oldest, now) {
-            return Ok(false);
-        }
+        floor.unwrap_or(u64::MAX).min(self.extent.head.seq)
+    }
+
+    /// Cuts that off. Not more than one transaction's worth; whether there may be more.
+    pub(super) fn cut(&mut self, now: UnixMs) -> Result<bool, redb::Error> {
+        let floor = self.floor();
         let (extent, oldest) = self.access.write(|database| {
             let transaction = database.begin_write()?;
             let cut = self.extent.cut(&transaction, &self.keep, floor, now)?;
@@ -242,8 +254,15 @@ impl Disk {
         }
         let last = self.extent.head.seq;
         for file in &mut self.files {
-            if let Err(error) = file.deliver(&self.access, last, at_once) {
-                report(file.path(), &error);
+            match file.deliver(&self.access, last, at_once) {
+                // Else it is not to be tried yet.
+                Ok(()) if file.next_try().is_none() => self.counts.works(file.name()),
+                Ok(()) => {}
+                Err(error) => {
+                    let problem = format!("{}: {error}", file.path().display());
+                    self.counts.fails(file.name(), problem);
+                    report(file.path(), &error);
+                }
             }
         }
         self.is_delivered()

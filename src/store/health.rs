@@ -57,11 +57,16 @@ impl Pulse {
         self.state.lock().began = Some((Instant::now(), UnixMs::now()));
     }
 
+    /// A transaction is written, and says nothing about what waits.
+    pub(super) fn ended(&self) {
+        self.state.lock().began = None;
+    }
+
+    /// All that waited when the transaction began is written.
     pub(super) fn succeeded(&self) {
         let mut state = self.state.lock();
         state.began = None;
         if let Some((since, _)) = state.failing.take() {
-            metrics::gauge!(STORE_DURABLE).set(1.0);
             let seconds = UnixMs::now().0.saturating_sub(since.0) / 1000;
             tracing::warn!(
                 seconds,
@@ -76,7 +81,6 @@ impl Pulse {
         let since = match state.failing.take() {
             Some((since, _)) => since,
             None => {
-                metrics::gauge!(STORE_DURABLE).set(0.0);
                 tracing::error!(
                     problem,
                     "THE STORE IS NOT DURABLE: a crash would lose what is applied from now on"
@@ -100,10 +104,18 @@ impl Pulse {
             _ => Health::Durable,
         }
     }
+
+    /// Tells the metrics.
+    pub(super) fn measure(&self) {
+        let durable = self.health().is_durable();
+        metrics::gauge!(STORE_DURABLE).set(f64::from(u8::from(durable)));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
 
     #[test]
@@ -132,5 +144,39 @@ mod tests {
         let began = Instant::now().checked_sub(STALLED * 2).unwrap();
         pulse.state.lock().began = Some((began, since));
         assert_eq!(pulse.health(), Health::Stalled { since });
+    }
+
+    #[test]
+    fn the_metric_is_0_for_one_that_fails_and_for_one_without_end() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let pulse = Pulse::default();
+        let measured = || {
+            metrics::with_local_recorder(&recorder, || pulse.measure());
+            let text = recorder.handle().render();
+            let value = |line: &str| line.strip_prefix(STORE_DURABLE).map(str::to_owned);
+            text.lines().find_map(value)
+        };
+        pulse.begins();
+        assert_eq!(measured().as_deref(), Some(" 1"));
+        pulse.state.lock().began = Instant::now()
+            .checked_sub(STALLED * 2)
+            .map(|at| (at, UnixMs(7)));
+        assert_eq!(measured().as_deref(), Some(" 0"));
+        pulse.succeeded();
+        assert_eq!(measured().as_deref(), Some(" 1"));
+        pulse.failed("full".to_owned());
+        assert_eq!(measured().as_deref(), Some(" 0"));
+    }
+
+    #[test]
+    fn what_was_written_beside_what_waits_does_not_make_a_failing_store_durable() {
+        let pulse = Pulse::default();
+        pulse.failed("full".to_owned());
+        let failing = pulse.health();
+        pulse.begins();
+        pulse.ended();
+        assert_eq!(pulse.health(), failing);
+        pulse.succeeded();
+        assert!(pulse.health().is_durable());
     }
 }

@@ -40,6 +40,16 @@ pub(super) struct Contents {
     pub(super) timers: BTreeMap<TimerName, Timing>,
 }
 
+impl Contents {
+    /// Of keys and values together.
+    pub(super) fn bytes(&self) -> usize {
+        let entries = self.entries.iter();
+        entries
+            .map(|(key, entry)| key.len() + entry.value.len())
+            .sum()
+    }
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Kept {
     /// With those that have expired and are not swept yet.

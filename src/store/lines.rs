@@ -1,9 +1,12 @@
 //! A file of JSON objects, one a line, appended and never changed.
+//!
+//! It may be moved away at any time: then a new one is begun in its place.
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -35,8 +38,8 @@ impl Lines {
     /// be in the file: see [`Self::without_present`].
     pub(super) fn append<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
         let mut file = match self.file.take() {
-            Some(file) => file,
-            None => open_whole(&self.path)?,
+            Some(file) if is_at(&file, &self.path)? => file,
+            Some(_) | None => open_whole(&self.path)?,
         };
         let mut text = Vec::new();
         for line in lines {
@@ -85,7 +88,15 @@ const PAGE: u64 = 1024 * 1024;
 /// The first whole lines after a position, no more than the limit. A position within a line
 /// counts as its end.
 pub(super) fn page(path: &Path, after: u64, limit: usize) -> io::Result<Page> {
-    let mut file = File::open(path)?;
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        // It was moved away.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let lines = Vec::new();
+            return Ok(Page { lines, next: 0 });
+        }
+        Err(error) => return Err(error),
+    };
     let length = file.metadata()?.len();
     // From one byte before, to see whether a line begins there.
     let start = after.saturating_sub(1).min(length);
@@ -113,6 +124,16 @@ pub(super) fn page(path: &Path, after: u64, limit: usize) -> io::Result<Page> {
         next += line.len() as u64;
     }
     Ok(Page { lines, next })
+}
+
+/// Whether the file is still the one at this path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    match fs::metadata(path) {
+        Ok(there) => Ok(identity(&there) == identity(&file.metadata()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn open_whole(path: &Path) -> io::Result<File> {

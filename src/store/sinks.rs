@@ -62,11 +62,39 @@ pub struct Letters {
     pub next: Option<u64>,
 }
 
+/// A sink's trouble.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// Of the first failure in a row.
+    pub since: UnixMs,
+    /// Failures since then.
+    pub failures: u64,
+    /// The latest.
+    pub problem: String,
+}
+
+impl Failing {
+    /// One more failure, the first where there was none.
+    pub(crate) fn again(failing: &mut Option<Self>, problem: String) {
+        let failures = failing.as_ref().map_or(0, |before| before.failures) + 1;
+        let since = failing
+            .as_ref()
+            .map_or_else(UnixMs::now, |before| before.since);
+        *failing = Some(Self {
+            since,
+            failures,
+            problem,
+        });
+    }
+}
+
 /// What is known of sinks without asking the disk.
 #[derive(Default)]
 pub(super) struct Counts {
     letters: Mutex<BTreeMap<Arc<str>, u64>>,
     cursors: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// Of files.
+    failing: Mutex<BTreeMap<Arc<str>, Failing>>,
 }
 
 impl Counts {
@@ -87,6 +115,26 @@ impl Counts {
     /// A sink has taken everything up to there.
     pub(super) fn reached(&self, sink: &Arc<str>, cursor: u64) {
         self.cursors.lock().insert(Arc::clone(sink), cursor);
+    }
+
+    /// A file cannot be brought up to date.
+    pub(super) fn fails(&self, sink: &Arc<str>, problem: String) {
+        let mut all = self.failing.lock();
+        let mut failing = all.remove(sink);
+        Failing::again(&mut failing, problem);
+        all.extend(failing.map(|failing| (Arc::clone(sink), failing)));
+    }
+
+    /// A file is brought up to date.
+    pub(super) fn works(&self, sink: &Arc<str>) {
+        self.failing.lock().remove(sink);
+    }
+
+    /// Sinks that have dead letters, configured or not.
+    pub(super) fn with_letters(&self) -> Vec<Arc<str>> {
+        let letters = self.letters.lock();
+        let some = letters.iter().filter(|(_, number)| **number > 0);
+        some.map(|(sink, _)| Arc::clone(sink)).collect()
     }
 
     /// By sink, how far it is and how many dead letters it has.
@@ -210,6 +258,12 @@ impl SinkState {
     pub fn dead_letters(&self) -> u64 {
         let letters = self.counts.letters.lock();
         letters.get(&self.name).copied().unwrap_or_default()
+    }
+
+    /// What is wrong, if it is a file that cannot be brought up to date.
+    #[must_use]
+    pub fn failing(&self) -> Option<Failing> {
+        self.counts.failing.lock().get(&self.name).cloned()
     }
 
     /// Dead letters, those after an entry's number. Blocks.

@@ -48,7 +48,7 @@ pub(super) fn run(mut disk: Disk, backlog: &Backlog, told: &Told, sweep: impl Fn
         let stopped = backlog.wait(until);
         if !stopped && Instant::now() >= next_sweep {
             sweep();
-            cut(&mut disk, told);
+            cut(&mut disk, backlog, told);
             next_sweep = Instant::now() + SWEEP_EVERY;
         }
         let batch = backlog.take();
@@ -86,9 +86,7 @@ fn save(disk: &mut Disk, batch: Batch, told: &Told) -> Option<Batch> {
     let written = match disk.save(&batch) {
         Ok(written) => written,
         Err(error) => {
-            report(disk.path(), &error);
-            told.pulse
-                .failed(format!("{}: {error}", disk.path().display()));
+            failed(disk, &error, told);
             return Some(batch);
         }
     };
@@ -109,14 +107,32 @@ fn save(disk: &mut Disk, batch: Batch, told: &Told) -> Option<Batch> {
 }
 
 /// Cuts off the ledger's front what need not be kept; what is left for later is not much.
-fn cut(disk: &mut Disk, told: &Told) {
-    match disk.cut(UnixMs::now()) {
-        Ok(false) => {}
-        Ok(true) => {
-            told.extent.send_replace(disk.extent());
-        }
-        Err(error) => report(disk.path(), &error),
+fn cut(disk: &mut Disk, backlog: &Backlog, told: &Told) {
+    let now = UnixMs::now();
+    if !disk.may_cut(now) {
+        return;
     }
+    told.pulse.begins();
+    match disk.cut(now) {
+        Ok(progress) => {
+            if progress {
+                told.extent.send_replace(disk.extent());
+            }
+            // What waits may find no space where cutting needs none.
+            if backlog.is_empty() {
+                told.pulse.succeeded();
+            } else {
+                told.pulse.ended();
+            }
+        }
+        Err(error) => failed(disk, &error, told),
+    }
+}
+
+fn failed(disk: &Disk, error: &redb::Error, told: &Told) {
+    report(disk.path(), error);
+    let problem = format!("{}: {error}", disk.path().display());
+    told.pulse.failed(problem);
 }
 
 fn measure(disk: &Disk) {

@@ -15,6 +15,13 @@ use crate::{
     store::ledger::{self, Broken, Seal, Verified, VerifyError},
 };
 
+/// How the server says that it does not keep an entry any more.
+const GONE: &str = "LEDGER_GONE";
+
+/// How often a server at the limit of what it keeps, which cuts each second, is read from its
+/// first entry on.
+const TRIES: usize = 5;
+
 /// Why the ledger could not be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerToolError {
@@ -81,8 +88,19 @@ struct Extent {
     head: Seal,
 }
 
-/// Up to the entry that is the last one at the beginning.
+/// Begins again where the server has cut off what was to be read next.
 async fn through_server(server: &Server<'_>) -> Result<Result<Verified, Broken>, RemoteError> {
+    for _ in 1..TRIES {
+        match up_to_the_last(server).await {
+            Err(RemoteError::Refused(problem)) if problem.error == GONE => {}
+            verified => return verified,
+        }
+    }
+    up_to_the_last(server).await
+}
+
+/// Up to the entry that is the last one at the beginning.
+async fn up_to_the_last(server: &Server<'_>) -> Result<Result<Verified, Broken>, RemoteError> {
     let status = server.ask(Method::GET, "admin/sinks").await?;
     let Status { ledger } = server.understood(&status)?;
     let head = ledger.head;
@@ -117,7 +135,7 @@ async fn through_server(server: &Server<'_>) -> Result<Result<Verified, Broken>,
 async fn anchor(server: &Server<'_>) -> Result<Seal, RemoteError> {
     match server.ask(Method::GET, "ledger?limit=0").await {
         Ok(page) => Ok(server.understood::<Page>(&page)?.anchor),
-        Err(RemoteError::Refused(problem)) if problem.error == "LEDGER_GONE" => {
+        Err(RemoteError::Refused(problem)) if problem.error == GONE => {
             let details = problem.details.unwrap_or_default();
             Ok(server.understood::<Gone>(&details)?.anchor)
         }

@@ -136,6 +136,7 @@ fn table(sinks: &[Sink]) -> String {
     let head = ["SINK", "TYPE", "LAG", "AHEAD", "DEAD LETTERS", "STATE"];
     let rows = sinks.iter().map(|sink| {
         let state = match &sink.failing {
+            None if sink.kind == "removed" => "is not configured any more".to_owned(),
             None => "works".to_owned(),
             Some(Failing { failures, problem }) => format!("failed {failures} times: {problem}"),
         };
@@ -195,13 +196,16 @@ mod tests {
               "failing": null },
             { "name": "hook", "type": "webhook", "lag": 12, "ahead": 3, "deadLetters": 1,
               "failing": { "since": 5, "failures": 7, "problem": "answered 500" } },
+            { "name": "old", "type": "removed", "lag": 0, "ahead": 0, "deadLetters": 2,
+              "failing": null },
         ] }))
         .unwrap();
         assert_eq!(
             table(&sinks.sinks),
             "SINK       TYPE     LAG  AHEAD  DEAD LETTERS  STATE\n\
              published  file     0    0      0             works\n\
-             hook       webhook  12   3      1             failed 7 times: answered 500\n"
+             hook       webhook  12   3      1             failed 7 times: answered 500\n\
+             old        removed  0    0      2             is not configured any more\n"
         );
         let page: Letters = serde_json::from_value(json!({ "letters": [
             { "seq": 4, "at": 5, "tries": 1, "problem": "answered 422", "retry": true,

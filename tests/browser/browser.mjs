@@ -104,6 +104,28 @@ export class Person {
     return this;
   }
 
+  /** Sends and receives media through a relay too; to be called before `join`. */
+  async behind(relay) {
+    await this.page.exposeFunction('candidateBehindRelay', (candidate) => relay.candidate(candidate));
+    await this.page.addInitScript(() => {
+      const { setRemoteDescription } = RTCPeerConnection.prototype;
+      const CANDIDATE = /^(?<start>a=candidate:\S+ \d+) (?<kind>\S+) (?<priority>\d+) (?<ip>\S+) (?<port>\d+) (?<rest>.*)$/;
+      const relayed = async (line) => {
+        const found = CANDIDATE.exec(line)?.groups;
+        if (!found) return [line];
+        // TCP would be a way around the relay.
+        if (found.kind.toLowerCase() !== 'udp') return [];
+        const { ip, port } = await window.candidateBehindRelay({ ip: found.ip, port: Number(found.port) });
+        return [[found.start, found.kind, found.priority, ip, port, found.rest].join(' ')];
+      };
+      RTCPeerConnection.prototype.setRemoteDescription = async function relayedDescription({ type, sdp }) {
+        const lines = await Promise.all(sdp.split('\r\n').map(relayed));
+        return setRemoteDescription.call(this, { type, sdp: lines.flat().join('\r\n') });
+      };
+    });
+    return this;
+  }
+
   part(testId, text) {
     const parts = this.page.getByTestId(testId);
     return text === undefined ? parts : parts.filter({ hasText: text });

@@ -228,13 +228,14 @@ test('a lost connection comes back before anybody missed it: the voice goes on, 
   const own = await Server.start({
     VOICE_ROOM_SESSIONS__PING_INTERVAL_MS: '500',
     VOICE_ROOM_SESSIONS__PING_TIMEOUT_MS: '500',
+    VOICE_ROOM_SESSIONS__RESUME_GRACE_MS: '60000',
   });
   const relay = await Relay.to(own);
   try {
     await browser.play('resume', async (person) => {
       const room = 'resume';
       const ana = await (await person()).join(own, room, 'Ana');
-      const ben = await (await person()).join({ url: `${relay.url}/` }, room, 'Ben');
+      const ben = await (await (await person()).behind(relay)).join({ url: `${relay.url}/` }, room, 'Ben');
       await ben.press('seat-take', 1);
       await ben.see('own-status', 'You have seat 2');
       await ben.press('mic');
@@ -247,6 +248,7 @@ test('a lost connection comes back before anybody missed it: the voice goes on, 
       await ben.see('connection', 'Reconnecting…');
       const cy = await (await person()).join(own, room, 'Cy');
       await cy.see('person', 'Ben');
+      await ana.hearsNothing('Ben, who is cut off,');
       relay.mend();
       await ben.see('connection', 'Connected');
       await ben.see('own-status', 'You are live');

@@ -78,8 +78,10 @@ export class Relay {
   /** An ICE candidate as it is seen from this side of the relay. */
   async candidate({ ip, address = ip, port, ...rest }) {
     const name = `${address}:${port}`;
-    if (!this.#doors.has(name)) this.#doors.set(name, await Door.to(address, port, () => this.#cut));
-    return { ...rest, address: HOST, ip: HOST, port: this.#doors.get(name).port };
+    if (!this.#doors.has(name)) this.#doors.set(name, new Door(address, port, () => this.#cut));
+    const door = this.#doors.get(name);
+    await door.opened;
+    return { ...rest, address: HOST, ip: HOST, port: door.port };
   }
 
   close() {
@@ -95,24 +97,22 @@ class Door {
   /** For each client, the socket from which the server hears it. */
   #outside = new Map();
 
-  static async to(address, port, isCut) {
-    const door = new Door();
-    const inside = door.#inside;
+  constructor(address, port, isCut) {
+    const inside = this.#inside;
     inside.on('message', (datagram, from) => {
       if (isCut()) return;
       const client = `${from.address}:${from.port}`;
-      if (!door.#outside.has(client)) {
+      if (!this.#outside.has(client)) {
         const socket = createSocket('udp4');
         socket.on('message', (answer) => {
           if (!isCut()) inside.send(answer, from.port, from.address);
         });
-        door.#outside.set(client, socket);
+        this.#outside.set(client, socket);
       }
-      door.#outside.get(client).send(datagram, port, address);
+      this.#outside.get(client).send(datagram, port, address);
     });
     inside.bind(0, HOST);
-    await once(inside, 'listening');
-    return door;
+    this.opened = once(inside, 'listening');
   }
 
   get port() {

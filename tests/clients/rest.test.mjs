@@ -420,6 +420,21 @@ describe('RTC-07', () => {
     assert.deepEqual(left, { userId: who.userId, reason: 'left' });
   });
 
+  test('with leave, while the caller already asks for the next transport, makes them another member', async () => {
+    const call = newCall();
+    const who = await caller();
+    for (let round = 0; round < 15; round += 1) {
+      await who.transport(call, 'send');
+      // While the first is done the others come; those behind the one that leaves find the next member.
+      await Promise.all([
+        who.transport(call, 'recv'),
+        who.cleanup(call, '?leave=true'),
+        ...Array.from({ length: 6 }, () => who.transport(call, 'send')),
+      ]);
+    }
+    await who.produce(call, (await who.transport(call, 'send')).transportId);
+  });
+
   test('of a call that is not there is not found', async () => {
     await refused(await caller(), 404, 'ROOM_NOT_FOUND', ROW, { path: `/rtc/rooms/${newCall()}/cleanup` });
   });

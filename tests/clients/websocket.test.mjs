@@ -121,6 +121,10 @@ describe('on open', () => {
       const two = await RawSocket.open(own, '/socket');
       const [a, b] = [(await one.next('test')).data.userId, (await two.next('test')).data.userId];
       assert.ok(Number.isSafeInteger(a) && Number.isSafeInteger(b) && a !== b);
+      // Nobody could come back as somebody without a name, and nobody is promised it.
+      const three = await RawSocket.open(own, '/socket?resumable=1');
+      assert.equal((await three.next('test')).data.resume, undefined);
+      await three.close();
       // A token that is not good is no way in, and the other faces want one.
       assert.equal((await (await RawSocket.open(own, '/socket?token=x')).end()).code, 4401);
       assert.equal((await (await RawSocket.open(own, '/ws/call')).end()).code, 4401);

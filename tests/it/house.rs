@@ -1,14 +1,14 @@
 //! A house of rooms: the server without its faces and plugins, on real workers, and
 //! guests whose transports are WebRTC peers.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 use voice_room::{
     config::{self, Config, Flags, PluginConfig, Sources},
     media::{Media, lenient},
     model::{ConsumerId, ProducerId, RoomId, Source, TransportId, User, UserId},
-    plugin::PluginHost,
+    plugin::{Line, PluginHost},
     room::{Direction, Event, Flow, Inbox, Joined, Membership, Rooms},
     store::Store,
 };
@@ -20,7 +20,7 @@ pub(crate) struct House {
     pub(crate) rooms: Rooms,
     pub(crate) media: Media,
     pub(crate) plugins: PluginHost,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl House {
@@ -39,7 +39,19 @@ impl House {
         Self::build(workers, file, &[]).await
     }
 
-    async fn build(workers: usize, file: &str, plugins: &[PluginConfig]) -> Self {
+    /// What was recorded of the plugins' calls so far.
+    pub(crate) fn recorded(&self) -> Vec<Line> {
+        let file = self.dir.path().join("recordings/calls.jsonl");
+        let text = fs::read_to_string(file).unwrap_or_default();
+        // The last line may be half-way on the disk.
+        let lines = text.lines();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// So many workers, these plugins, and a configuration file with this text.
+    pub(crate) async fn build(workers: usize, file: &str, plugins: &[PluginConfig]) -> Self {
         let Config { media, rooms, .. } = config::resolve(&Sources {
             flags: Flags {
                 dev: true,
@@ -80,7 +92,7 @@ impl House {
             rooms,
             media,
             plugins,
-            _dir: dir,
+            dir,
         }
     }
 

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod cutting;
+mod outside;
+
 use std::{process::Command, sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
@@ -114,8 +117,12 @@ impl Api {
     }
 
     async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        self.run_at(&self.url, arguments).await
+    }
+
+    async fn run_at(&self, url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_voice-room"));
-        command.args(arguments).args(["--url", &self.url]);
+        command.args(arguments).args(["--url", url]);
         command.env("VOICE_ROOM_ADMIN_TOKEN", &self.admin);
         let done = tokio::task::spawn_blocking(move || command.output().unwrap());
         let done = done.await.unwrap();
@@ -138,6 +145,12 @@ fn publish(store: &Store, n: u64) {
         .publish(&space, &LIMITS, "r", "billing.tick", &payload)
         .unwrap();
     space.apply(staged).unwrap();
+}
+
+async fn cut_up_to(store: &Store, seq: u64) {
+    let mut extent = store.ledger().watch();
+    let cut = extent.wait_for(|extent| extent.anchor.seq == seq);
+    tokio::time::timeout(LIMIT, cut).await.unwrap().unwrap();
 }
 
 fn seqs(page: &Value) -> Vec<u64> {
@@ -211,9 +224,7 @@ async fn what_cannot_be_given_out_is_said_with_a_code() {
     };
     let api = Api::open(&keep, &[SinkConfig::published()]).await;
     api.publish(0..10).await;
-    let mut extent = api.store.ledger().watch();
-    let cut = extent.wait_for(|extent| extent.anchor.seq == 8);
-    tokio::time::timeout(LIMIT, cut).await.unwrap().unwrap();
+    cut_up_to(&api.store, 8).await;
     let (status, body) = api.ask("/ledger?after=7").await;
     assert_eq!(
         (status, &body["error"]),
@@ -433,11 +444,14 @@ async fn readiness_and_metrics_tell_of_the_store_the_ledger_and_the_sinks() {
     )
     .await;
     api.publish(0..2).await;
-    let (status, body) = api.ask("/ready").await;
-    assert_eq!(
-        (status, &body["store"]),
-        (StatusCode::OK, &json!({ "state": "durable" }))
-    );
+    for path in ["/ready", "/health"] {
+        let (status, body) = api.ask(path).await;
+        assert_eq!(
+            (status, &body["store"]),
+            (StatusCode::OK, &json!({ "state": "durable" })),
+            "{path}"
+        );
+    }
     let seen = async {
         loop {
             let text = api

@@ -61,6 +61,7 @@ impl Running {
             engine: Engine::start(options).unwrap(),
             meter: Meter::default(),
             limit: Duration::from_secs(20),
+            media_limit: Duration::from_secs(20),
             allow_remote: false,
             take_seats: false,
         })

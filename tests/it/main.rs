@@ -6,6 +6,8 @@ mod architecture;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod coming_back;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod dtls;

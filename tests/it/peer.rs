@@ -11,20 +11,25 @@
 //! Each peer is one task. It ends when the peer is dropped, without a word to the server,
 //! as a client does whose network went away.
 
+#[path = "peer/formats.rs"]
+mod formats;
+#[path = "peer/session.rs"]
+mod session;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use str0m::config::Fingerprint;
-use str0m::format::{Codec, FormatParams};
-use str0m::media::{Frequency, MediaKind};
-use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite};
-use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, IceCreds};
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use voice_room::model::UnixMs;
+
+use self::formats::Formats;
+use self::session::{Command, Session};
 
 /// How long anything that must happen may take: generous, since a test that waits this
 /// long has failed.
@@ -63,10 +68,25 @@ pub(crate) struct Progress {
     pub(crate) connected: bool,
     /// What has arrived, by SSRC.
     pub(crate) received: BTreeMap<u32, Reception>,
+    /// What has been sent, by SSRC.
+    pub(crate) sent: BTreeMap<u32, Sent>,
     /// When a track that sends began to claim another level: its first such packet.
     pub(crate) turned: BTreeMap<u32, Instant>,
     /// Why the peer has stopped, if it has.
     failure: Option<String>,
+}
+
+impl Progress {
+    fn sent(&self, track: &Track) -> u64 {
+        self.sent.get(&track.ssrc).map_or(0, |sent| sent.packets)
+    }
+}
+
+/// What has been sent of one stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) packets: u64,
+    pub(crate) last: UnixMs,
 }
 
 /// What has arrived of one stream.
@@ -89,32 +109,14 @@ impl Reception {
     }
 }
 
-/// Payload type and header extensions: the router's own, in both directions.
-#[derive(Debug, Clone, Copy)]
-struct Formats {
-    opus: u8,
-    audio_level: u8,
-    mid: u8,
-}
-
-enum Command {
-    Connect {
-        ice: IceCreds,
-        address: SocketAddr,
-        fingerprint: Fingerprint,
-    },
-    AddTrack {
-        mid: String,
-        ssrc: u32,
-    },
-    Speak {
-        ssrc: u32,
-        level: i8,
-    },
-    Expect {
-        mid: String,
-        ssrc: u32,
-    },
+/// What becomes of RTP and RTCP packets once they have been sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    None,
+    /// The seal is broken.
+    Tampered,
+    /// Each comes twice.
+    Replayed,
 }
 
 impl Peer {
@@ -128,13 +130,7 @@ impl Peer {
 
         let (commands, incoming) = mpsc::channel(16);
         let (observer, progress) = watch::channel(Progress::default());
-        let session = Session {
-            rtc,
-            socket,
-            formats,
-            speaking: BTreeMap::new(),
-            progress: observer,
-        };
+        let session = Session::new(rtc, socket, formats, observer);
         Self {
             formats,
             fingerprint,
@@ -231,8 +227,54 @@ impl Peer {
 
     /// Sends on a track from now on, 50 packets a second that claim `level` dBov.
     pub(crate) async fn speak(&self, track: &Track, level: i8) {
+        let (ssrc, packets) = (track.ssrc, None);
+        let speak = Command::Speak {
+            ssrc,
+            level,
+            packets,
+        };
+        self.command(speak).await;
+    }
+
+    /// Sends so many packets on a track.
+    pub(crate) async fn say(&self, track: &Track, level: i8, packets: u32) {
+        let speak = Command::Speak {
+            ssrc: track.ssrc,
+            level,
+            packets: Some(packets),
+        };
+        let enough = self.sent(track) + u64::from(packets);
+        self.command(speak).await;
+        self.until("sending", |progress| progress.sent(track) >= enough)
+            .await;
+    }
+
+    /// Sends nothing on a track from now on; what was sent until then.
+    pub(crate) async fn hush(&self, track: &Track) -> Sent {
         let ssrc = track.ssrc;
-        self.command(Command::Speak { ssrc, level }).await;
+        self.command(Command::Hush { ssrc }).await;
+        // Commands are done in order: this one does nothing after the one before it.
+        let (done, reached) = oneshot::channel();
+        self.command(Command::Told(done)).await;
+        reached.await.expect("the peer is running");
+        self.progress.borrow().sent[&ssrc]
+    }
+
+    /// Has something done to every RTP packet from now on.
+    pub(crate) async fn disturb(&self, disturbance: Disturbance) {
+        self.command(Command::Disturb(disturbance)).await;
+    }
+
+    /// Waits until so many more packets of a track have been sent.
+    pub(crate) async fn sends(&self, track: &Track, more: u64) {
+        let enough = self.sent(track) + more;
+        self.until("sending", |progress| progress.sent(track) >= enough)
+            .await;
+    }
+
+    /// Packets of a track that have been sent so far.
+    fn sent(&self, track: &Track) -> u64 {
+        self.progress.borrow().sent(track)
     }
 
     /// Takes the stream of a consumer with these `rtpParameters`; returns its SSRC.
@@ -278,211 +320,6 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-impl Formats {
-    fn of(router_capabilities: &Value) -> Self {
-        let entry = |list: &str, key: &str, value: &str| {
-            router_capabilities[list]
-                .as_array()
-                .and_then(|all| {
-                    all.iter()
-                        .find(|one| one["kind"] == "audio" && one[key] == value)
-                })
-                .unwrap_or_else(|| panic!("the router has {value}"))
-        };
-        let number = |value: &Value| u8::try_from(value.as_u64().unwrap()).unwrap();
-        Self {
-            opus: number(&entry("codecs", "mimeType", "audio/opus")["preferredPayloadType"]),
-            audio_level: number(&entry("headerExtensions", "uri", AUDIO_LEVEL_URI)["preferredId"]),
-            mid: number(&entry("headerExtensions", "uri", MID_URI)["preferredId"]),
-        }
-    }
-
-    fn config(self) -> RtcConfig {
-        let mut extensions = ExtensionMap::empty();
-        extensions.set(self.audio_level, Extension::AudioLevel);
-        extensions.set(self.mid, Extension::RtpMid);
-        let mut config = RtcConfig::new()
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .set_extension_map(extensions);
-        config.codec_config().add_config(
-            self.opus.into(),
-            None,
-            Codec::Opus,
-            Frequency::FORTY_EIGHT_KHZ,
-            Some(2),
-            FormatParams::default(),
-        );
-        config
-    }
-}
-
-/// The task's side of a peer: the protocols, the socket, and what it has to do next.
-struct Session {
-    rtc: Rtc,
-    socket: UdpSocket,
-    formats: Formats,
-    /// The tracks that are sending, by SSRC.
-    speaking: BTreeMap<u32, Voice>,
-    progress: watch::Sender<Progress>,
-}
-
-/// Where a track that sends has got to.
-struct Voice {
-    level: i8,
-    /// What the last packet claimed.
-    claimed: Option<i8>,
-    packets: u32,
-}
-
-impl Session {
-    async fn run(mut self, commands: mpsc::Receiver<Command>) {
-        let failure = match self.exchange(commands).await {
-            Ok(()) => return,
-            Err(failure) => failure.to_string(),
-        };
-        self.progress
-            .send_modify(|progress| progress.failure = Some(failure));
-    }
-
-    /// Runs until the peer is dropped. The protocols want each change to be followed by
-    /// all of its output before the next.
-    async fn exchange(&mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), Failure> {
-        let local = self.socket.local_addr()?;
-        let mut frames = tokio::time::interval(FRAME);
-        let mut buffer = vec![0; 2048];
-        loop {
-            let deadline = self.drain().await?;
-            tokio::select! {
-                () = tokio::time::sleep_until(deadline.into()) => {
-                    self.rtc.handle_input(Input::Timeout(Instant::now()))?;
-                }
-                received = self.socket.recv_from(&mut buffer) => {
-                    let (length, source) = received?;
-                    let contents = buffer.get(..length).unwrap_or_default().try_into()?;
-                    let packet = Receive { proto: Protocol::Udp, source, destination: local, contents };
-                    self.rtc.handle_input(Input::Receive(Instant::now(), packet))?;
-                }
-                _ = frames.tick(), if !self.speaking.is_empty() => self.send_frames().await?,
-                command = commands.recv() => match command {
-                    Some(command) => self.obey(command)?,
-                    None => return Ok(()),
-                },
-            }
-        }
-    }
-
-    /// Sends what the protocols have to send, and notes what they report. Returns when
-    /// they want to be called again.
-    async fn drain(&mut self) -> Result<Instant, Failure> {
-        loop {
-            match self.rtc.poll_output()? {
-                Output::Timeout(deadline) => return Ok(deadline),
-                Output::Transmit(packet) => {
-                    self.socket
-                        .send_to(&packet.contents, packet.destination)
-                        .await?;
-                }
-                Output::Event(Event::Connected) => {
-                    self.progress
-                        .send_modify(|progress| progress.connected = true);
-                }
-                Output::Event(Event::RtpPacket(packet)) => self.progress.send_modify(|progress| {
-                    let reception = progress.received.entry(*packet.header.ssrc).or_default();
-                    let number = *packet.seq_no;
-                    let (low, high) = reception.sequence.unwrap_or((number, number));
-                    reception.sequence = Some((low.min(number), high.max(number)));
-                    reception.packets += 1;
-                    reception.audio_level = packet.header.ext_vals.audio_level;
-                    reception.sender_report |= packet.last_sender_info.is_some();
-                }),
-                Output::Event(_) => {}
-            }
-        }
-    }
-
-    async fn send_frames(&mut self) -> Result<(), Failure> {
-        let due: Vec<u32> = self.speaking.keys().copied().collect();
-        for ssrc in due {
-            self.send_frame(ssrc);
-            self.drain().await?;
-        }
-        Ok(())
-    }
-
-    fn send_frame(&mut self, ssrc: u32) {
-        let mut direct = self.rtc.direct_api();
-        let (Some(voice), Some(stream)) =
-            (self.speaking.get_mut(&ssrc), direct.stream_tx(&ssrc.into()))
-        else {
-            return;
-        };
-        // A table of contents for one 20 ms frame of full-band speech, and noise.
-        let mut payload = [0x5a; 80];
-        payload[0] = 0x78;
-        let extensions = ExtensionValues {
-            audio_level: Some(voice.level),
-            voice_activity: Some(true),
-            ..Default::default()
-        };
-        stream.write_rtp(
-            RtpWrite::new(
-                self.formats.opus.into(),
-                u64::from(voice.packets).into(),
-                voice.packets.wrapping_mul(FRAME_TICKS),
-                Instant::now(),
-                payload,
-            )
-            .ext_vals(extensions),
-        );
-        voice.packets += 1;
-        if voice.claimed.replace(voice.level) != Some(voice.level) {
-            self.progress.send_modify(|progress| {
-                progress.turned.insert(ssrc, Instant::now());
-            });
-        }
-    }
-
-    fn obey(&mut self, command: Command) -> Result<(), Failure> {
-        match command {
-            Command::Connect {
-                ice,
-                address,
-                fingerprint,
-            } => {
-                self.rtc
-                    .add_remote_candidate(Candidate::host(address, "udp")?);
-                let mut direct = self.rtc.direct_api();
-                direct.set_ice_controlling(true);
-                direct.set_remote_ice_credentials(ice);
-                direct.set_remote_fingerprint(fingerprint);
-                direct.start_dtls(true)?;
-            }
-            Command::AddTrack { mid, ssrc } => {
-                let mid = mid.as_str().into();
-                let mut direct = self.rtc.direct_api();
-                direct.declare_media(mid, MediaKind::Audio);
-                direct.declare_stream_tx(ssrc.into(), None, mid, None);
-            }
-            Command::Speak { ssrc, level } => {
-                let voice = Voice {
-                    level,
-                    claimed: None,
-                    packets: 0,
-                };
-                self.speaking.entry(ssrc).or_insert(voice).level = level;
-            }
-            Command::Expect { mid, ssrc } => {
-                let mid = mid.as_str().into();
-                let mut direct = self.rtc.direct_api();
-                direct.declare_media(mid, MediaKind::Audio);
-                direct.expect_stream_rx(ssrc.into(), None, mid, None);
-            }
-        }
-        Ok(())
     }
 }
 

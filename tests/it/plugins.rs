@@ -12,6 +12,7 @@
 mod breaker;
 mod calls;
 mod contract;
+mod contract_0_2;
 mod grants;
 mod hooks;
 mod hostile;
@@ -29,6 +30,7 @@ mod rooms;
 mod shadow;
 mod standard;
 mod storing;
+mod streams;
 mod swapping;
 mod timers;
 mod versions;

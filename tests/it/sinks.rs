@@ -10,6 +10,7 @@
 mod delivering;
 mod letters;
 pub(crate) mod receiver;
+mod tls;
 
 use std::time::Duration;
 

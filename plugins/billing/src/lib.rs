@@ -1,78 +1,85 @@
-//! Publishes when a speaker can be heard, and for how long they could be.
+//! Bills the time for which somebody can be heard.
 //!
-//! `billing.started` is published at the first RTP packet of a producer, `billing.stopped`
-//! when a producer that had started closes: once each for every producer, in this order, also
-//! if the instance is replaced in between, and if the server tells of the packet twice, late,
-//! or not at all. `sessionId` is the producer's id, so topic and `sessionId` together are the
-//! idempotency key of an event.
+//! A *session* is a producer from its first RTP packet to its end. It is a series of
+//! *segments* that flow; between them it is paused, by its user, by a plugin or by silence, and
+//! costs nothing. `billing.started` and `billing.stopped` are published once each for every
+//! session, in this order, whatever fails or is killed in between.
 //!
-//! | topic | payload |
-//! |---|---|
-//! | `billing.started` | `{sessionId, producerId, userId, roomId, source, at}` |
-//! | `billing.stopped` | `{sessionId, producerId, userId, roomId, source, startedAt, endedAt, durationMs, reason}` |
+//! Where a room has a *tariff*, each whole unit of flowing time is charged once: the first one
+//! when it is over. A prepaid tariff takes it from the user's balance; who cannot pay another
+//! unit is not heard (`BALANCE_SPENT`), and ends when the balance does.
 //!
-//! Times are Unix milliseconds. Sessions that a crash of the server cut off are closed when
-//! their room is next opened, or else within a minute after the server is back, with reason
-//! `server_lost` and with `endedAt` and `durationMs` null, for nobody knows when they ended.
+//! # Events
 //!
-//! Settings: `sources`, which are billed (default `["mic"]`), and `topic_prefix` (default
-//! `billing`; with another one, `topics` in the plugin's manifest must list it as well). A
-//! session that has started is stopped, whatever `sources` says by then.
+//! | topic | once for each | says |
+//! |---|---|---|
+//! | `billing.started` | `sessionId` | who is heard where since when, the packet that proves it, and the tariff |
+//! | `billing.paused` | `sessionId`, `segment` | a segment has ended: how long it was, and why |
+//! | `billing.resumed` | `sessionId`, `segment` | a segment begins |
+//! | `billing.charged` | `sessionId`, `unit` | a unit is whole: its price, and the balance after it |
+//! | `billing.refunded` | `sessionId`, `unit` | that unit was not whole after all |
+//! | `billing.stopped` | `sessionId` | when and why it ended, what is billed, what was received |
+//! | `billing.credited` | the entry | a balance was changed by a command |
+//!
+//! `schemas/` has a JSON Schema for each. The topic and the columns of "once for each" together
+//! are an idempotency key. Without a tariff there are only `started` and `stopped`. Times are
+//! Unix milliseconds, amounts are in the currency's smallest unit. `billedMs` of
+//! `billing.stopped` is the sum of the segments; `units` are those charged and not refunded, and
+//! `amount` is what they cost. A refund happens where silence or a killed server, which are
+//! noticed some seconds late, has ended a segment before a unit that was charged.
+//!
+//! Reasons of an end are the server's (`closed`, `left`, `disconnected`, `kicked`, `recovered`
+//! after a kill, …), `balance_spent`, and `server_lost` for what an earlier version of the server
+//! left open. A balance may fall below zero by a unit for each session that runs beside another.
+//!
+//! # Clients
+//!
+//! `billing:low` warns a user once when the balance covers few further units, `billing:spent`
+//! tells that it covers none, both `{roomId, producerId, currency, balance, unitPrice, unitMs,
+//! unitsLeft}`. `billing:balance {roomId, userId?, currency?}` answers `{userId, currency,
+//! balance}`: everybody's own, and that of others to who has one of `manager_roles`. Those alone
+//! may also `billing:credit {roomId, userId, currency?, reference?}` with an `amount` to add (or
+//! take, below zero) or a `balance` to have; a `reference` that came within 30 days changes
+//! nothing. The currency is that of the room's tariff where none is named.
+//!
+//! # Settings
+//!
+//! | key | default | |
+//! |---|---|---|
+//! | `sources` | `["mic"]` | which are billed; a session that has started is stopped, whatever it says by then |
+//! | `topic_prefix` | `billing` | with another one, `topics` in the plugin's manifest must list it as well |
+//! | `manager_roles` | `["admin", "billing"]` | who may credit |
+//! | `tariffs` | `[]` | what time costs: the one whose `room` is the room's id, or else the one with the longest `prefix`, or else the one with neither |
+//! | `tariffs[].currency`, `.unit_price` | | 1 to 16 characters of `A-Z 0-9`; an integer, in its smallest unit |
+//! | `tariffs[].unit_seconds` | 60 | a unit |
+//! | `tariffs[].prepaid` | true | paid from the balance; without it nobody is refused or ended |
+//! | `tariffs[].low_units` | 3 | `billing:low` when the balance covers fewer |
+//! | `tariffs[].when_spent` | `close` | the producer ends; `kick`: the user leaves |
+
+mod balance;
+mod lost;
+mod meter;
+mod session;
+mod settings;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use voice_room_plugin_sdk::{
-    Actions, Failure, InitError, OnFirstRtp, OnProducerClosed, OnRoomOpened, OnTimer, Outcome,
-    Plugin, Settings, Source, UnixMs, UserId, events, kv, log, metrics, register_plugin, timers,
+    Actions, Answer, BeforeProduce, Failure, FirstPacket, InitError, OnCommand, OnFirstRtp,
+    OnProducerClosed, OnProducerPaused, OnProducerResumed, OnRoomOpened, OnTimer, Outcome, Plugin,
+    ProduceDecision, Refusal, Settings, allow, events, kv, metrics, register_plugin, timers,
 };
 
-/// How many cut-off sessions one call closes: as many events as it may publish.
-const LOST_PER_CALL: usize = 64;
-
-/// How soon the next call closes more.
-const NEXT_CALL: Duration = Duration::from_millis(100);
-
-/// How many keys one listing gives.
-const PAGE: u32 = 256;
-
-/// The timer of a room with open sessions, that looks whether the room is still there.
-const WATCH: &str = "watch";
-
-/// How often it looks.
-const WATCHED: Duration = Duration::from_secs(60);
-
-/// The timer `lost/TIME` of a room that is open again closes what was open before that time.
-const LOST: &str = "lost/";
+use crate::{
+    lost::{LOST, WATCH},
+    meter::{MORE, TICK},
+    session::{Counted, End, Session, open_key, stopped_key},
+    settings::{Configuration, Terms},
+};
 
 /// How long a stopped session is remembered, lest a late first packet starts it again.
 const REMEMBERED: Duration = Duration::from_secs(600);
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Configuration {
-    sources: Vec<Source>,
-    topic_prefix: String,
-}
-
-impl Default for Configuration {
-    fn default() -> Self {
-        Self {
-            sources: vec![Source::Mic],
-            topic_prefix: "billing".to_owned(),
-        }
-    }
-}
-
-/// A session that has been announced as started and not yet as stopped.
-#[derive(Serialize, Deserialize)]
-struct Session {
-    producer_id: String,
-    user_id: UserId,
-    source: Source,
-    started_at: UnixMs,
-}
 
 struct Billing {
     configuration: Configuration,
@@ -81,34 +88,106 @@ struct Billing {
 impl Plugin for Billing {
     fn init(settings: Settings) -> Result<Self, InitError> {
         let configuration: Configuration = settings.parse()?;
-        let prefix = &configuration.topic_prefix;
-        let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
-        if prefix.is_empty() || prefix.len() > 100 || !prefix.chars().all(allowed) {
-            let problem = "is not 1 to 100 characters of `a-z 0-9 . _ -`";
-            return Err(InitError::setting("topic_prefix", problem));
-        }
+        configuration.check()?;
         Ok(Self { configuration })
     }
 
+    fn commands(&self) -> &[&str] {
+        balance::NAMES
+    }
+
     fn on_room_opened(&mut self, call: &OnRoomOpened) -> Outcome {
-        // Nobody has been heard in it yet, so whatever is open was cut off.
-        if !self.stop_lost(&call.room.id, UnixMs::MAX)? {
-            stop_more_lost(call.at);
-        }
+        self.sweep(&call.room.id, call.at)?;
         Ok(Actions::new())
     }
 
-    fn on_first_rtp(&mut self, call: &OnFirstRtp) -> Outcome {
-        if self.configuration.sources.contains(&call.producer.source) {
-            let session = Session {
-                producer_id: call.producer.id.clone(),
-                user_id: call.participant.user.id,
-                source: call.producer.source,
-                started_at: call.at,
-            };
-            self.start(&call.room.id, &session)?;
+    fn before_produce(&mut self, call: &BeforeProduce) -> ProduceDecision {
+        if !self.configuration.sources.contains(&call.source) {
+            return allow();
         }
-        Ok(Actions::new())
+        let Some(terms) = self.configuration.terms(&call.room.id) else {
+            return allow();
+        };
+        if !terms.prepaid {
+            return allow();
+        }
+        let balance = balance::of(&terms.currency, call.participant.user.id)?;
+        if terms.is_covered_by(balance) {
+            return allow();
+        }
+        metrics::increment("refused", 1);
+        let details = json!({
+            "currency": terms.currency,
+            "balance": balance,
+            "unitPrice": terms.unit_price,
+            "unitMs": terms.unit_ms,
+        });
+        Err(
+            Refusal::new("BALANCE_SPENT", "The balance does not cover a unit")
+                .details(details)
+                .into(),
+        )
+    }
+
+    fn on_first_rtp(&mut self, call: &OnFirstRtp) -> Outcome {
+        let source = call.producer.source;
+        if !self.configuration.sources.contains(&source) {
+            return Ok(Actions::new());
+        }
+        let room_id = &call.room.id;
+        let terms = self.configuration.terms(room_id);
+        let (producer, user) = (&call.producer.id, call.participant.user.id);
+        let mut session = Session::new(producer, user, source, call.at, terms);
+        if !self.start(room_id, &session, Some(call.packet))? {
+            return Ok(Actions::new());
+        }
+        Self::wind(&session, call.at)?;
+        let actions = self.look_at_balance(room_id, &mut session)?;
+        kv::set(&open_key(room_id, producer), &session)?;
+        Ok(actions)
+    }
+
+    fn on_producer_paused(&mut self, call: &OnProducerPaused) -> Outcome {
+        let (room_id, key) = (&call.room.id, open_key(&call.room.id, &call.producer.id));
+        let Some(mut session) = running(&key)? else {
+            return Ok(Actions::new());
+        };
+        let Some(lasted) = session.pause(call.at) else {
+            return Ok(Actions::new());
+        };
+        Self::wind(&session, call.at)?;
+        if let Some(mut payload) = Self::about_segment(room_id, &session) {
+            payload["startedAt"] = session.segment_at().into();
+            payload["endedAt"] = call.at.into();
+            payload["durationMs"] = lasted.into();
+            payload["billedMs"] = session.billed_ms(call.at).into();
+            payload["cause"] = call.cause.as_str().into();
+            events::publish(&self.topic("paused"), payload)?;
+        }
+        self.charge(room_id, &mut session, call.at)?;
+        let actions = self.look_at_balance(room_id, &mut session)?;
+        kv::set(&key, &session)?;
+        Ok(actions)
+    }
+
+    fn on_producer_resumed(&mut self, call: &OnProducerResumed) -> Outcome {
+        let (room_id, key) = (&call.room.id, open_key(&call.room.id, &call.producer.id));
+        let Some(mut session) = running(&key)? else {
+            return Ok(Actions::new());
+        };
+        if !session.resume(call.at) {
+            return Ok(Actions::new());
+        }
+        Self::wind(&session, call.at)?;
+        if let Some(mut payload) = Self::about_segment(room_id, &session) {
+            payload["startedAt"] = call.at.into();
+            payload["billedMs"] = session.billed_ms(call.at).into();
+            payload["cause"] = call.cause.as_str().into();
+            events::publish(&self.topic("resumed"), payload)?;
+        }
+        let actions = self.look_at_balance(room_id, &mut session)?;
+        kv::set(&key, &session)?;
+        Ok(actions)
     }
 
     fn on_producer_closed(&mut self, call: &OnProducerClosed) -> Outcome {
@@ -116,119 +195,143 @@ impl Plugin for Billing {
         if let Some(started_at) = call.first_rtp_at
             && self.configuration.sources.contains(&producer.source)
         {
-            let session = Session {
-                producer_id: producer.id.clone(),
-                user_id: call.participant.user.id,
-                source: producer.source,
-                started_at,
-            };
-            // Does nothing, unless the call that should have started it failed.
-            self.start(room_id, &session)?;
+            // Does nothing, unless the call that should have started it was given up. Its pauses
+            // are not known then, so it is not charged.
+            let (user, source) = (call.participant.user.id, producer.source);
+            let session = Session::new(&producer.id, user, source, started_at, None);
+            self.start(room_id, &session, None)?;
         }
-        self.stop(room_id, &producer.id, Some(call.at), &call.reason)?;
+        let Some(session) = running(&open_key(room_id, &producer.id))? else {
+            return Ok(Actions::new());
+        };
+        let end = End {
+            at: call.at,
+            reason: call.reason.clone(),
+            media: Some(call.media.into()),
+        };
+        self.end(room_id, session, end)?;
         Ok(Actions::new())
     }
 
     fn on_timer(&mut self, call: &OnTimer) -> Outcome {
         let room_id = &call.room.id;
+        let of_session = call.key.strip_prefix(TICK);
+        if let Some(producer) = of_session.or_else(|| call.key.strip_prefix(MORE)) {
+            return self.tick(room_id, producer, call.at);
+        }
         if let Some(opened_at) = call.key.strip_prefix(LOST) {
-            let opened_at = opened_at.parse().unwrap_or_default();
-            if !self.stop_lost(room_id, opened_at)? {
-                stop_more_lost(opened_at);
-            }
-        } else if call.room.participants == 0 && !self.stop_lost(room_id, call.at)? {
-            timers::set_repeating(WATCH, NEXT_CALL, WATCHED)?;
-        } else if kv::list(&open_key(room_id, ""), None, 1)?.is_empty() {
-            timers::cancel(WATCH)?;
+            self.sweep(room_id, opened_at.parse().unwrap_or_default())?;
+        } else if call.key == WATCH {
+            self.watch(room_id, call.room.participants, call.at)?;
         }
         Ok(Actions::new())
     }
+
+    fn on_command(&mut self, call: &OnCommand) -> Answer {
+        self.answer(call)
+    }
+}
+
+/// A session that has started and not ended.
+fn running(key: &str) -> Result<Option<Session>, Failure> {
+    Ok(kv::get::<Session>(key)?.filter(|session| session.end.is_none()))
 }
 
 impl Billing {
-    /// Starts a session, unless it has been started.
-    fn start(&self, room_id: &str, session: &Session) -> Result<(), Failure> {
+    /// Starts a session, unless it has been started; whether it was now.
+    fn start(
+        &self,
+        room_id: &str,
+        session: &Session,
+        packet: Option<FirstPacket>,
+    ) -> Result<bool, Failure> {
         let producer_id = &session.producer_id;
         if kv::get_bytes(&stopped_key(room_id, producer_id))?.is_some()
             || !kv::insert(&open_key(room_id, producer_id), session)?
         {
-            return Ok(());
-        }
-        // Without a timer, the session is still stopped by all that usually stops it.
-        if let Err(error) = timers::set_repeating(WATCH, WATCHED, WATCHED) {
-            log::warn!("sessions in room {room_id} are not watched: {error}");
+            return Ok(false);
         }
         metrics::increment("sessions_started", 1);
-        let payload = json!({
-            "sessionId": session.producer_id,
-            "producerId": session.producer_id,
-            "userId": session.user_id,
-            "roomId": room_id,
-            "source": session.source,
-            "at": session.started_at,
+        let packet = packet.map(|packet| {
+            json!({
+                "ssrc": packet.ssrc,
+                "timestamp": packet.timestamp,
+                "payloadType": packet.payload_type,
+                "afterMs": packet.after_ms,
+            })
         });
-        Ok(events::publish(&self.topic("started"), payload)?)
+        let tariff = session.terms.as_ref().map(tariff);
+        let mut payload = Self::about(room_id, session);
+        payload["at"] = session.started_at.into();
+        payload["packet"] = packet.into();
+        payload["tariff"] = tariff.into();
+        events::publish(&self.topic("started"), payload)?;
+        Ok(true)
     }
 
-    /// Stops a session, if it is open.
-    fn stop(
-        &self,
-        room_id: &str,
-        producer_id: &str,
-        ended_at: Option<UnixMs>,
-        reason: &str,
-    ) -> Result<(), Failure> {
-        let mut open = None;
-        kv::update(&open_key(room_id, producer_id), |session| {
-            open = session;
-            None::<Session>
-        })?;
-        let Some(session) = open else {
+    /// Ends a session that has not ended.
+    fn end(&self, room_id: &str, mut session: Session, mut end: End) -> Result<(), Failure> {
+        session.pause(end.at);
+        // Nobody ends before they began.
+        end.at = end.at.max(session.started_at);
+        session.end.get_or_insert(end);
+        timers::cancel(&format!("{TICK}{}", session.producer_id))?;
+        self.finish(room_id, session)
+    }
+
+    /// Settles a session that has ended, and tells of it when nothing is left to charge.
+    fn finish(&self, room_id: &str, mut session: Session) -> Result<(), Failure> {
+        let Some(end) = session.end.clone() else {
             return Ok(());
         };
-        kv::set_expiring(&stopped_key(room_id, producer_id), &(), REMEMBERED)?;
+        let key = open_key(room_id, &session.producer_id);
+        if !self.charge(room_id, &mut session, end.at)?
+            || !self.refund(room_id, &mut session, end.at)?
+        {
+            return Ok(kv::set(&key, &session)?);
+        }
+        kv::delete(&key)?;
+        let stopped = stopped_key(room_id, &session.producer_id);
+        kv::set_expiring(&stopped, &(), REMEMBERED)?;
         metrics::increment("sessions_stopped", 1);
-        let payload = json!({
-            "sessionId": session.producer_id,
-            "producerId": session.producer_id,
-            "userId": session.user_id,
-            "roomId": room_id,
-            "source": session.source,
-            "startedAt": session.started_at,
-            "endedAt": ended_at,
-            "durationMs": ended_at.map(|ended_at| ended_at.saturating_sub(session.started_at)),
-            "reason": reason,
-        });
+        let is_ours = session.spent && matches!(end.reason.as_str(), "plugin" | "kicked");
+        let reason = if is_ours {
+            "balance_spent"
+        } else {
+            end.reason.as_str()
+        };
+        let mut payload = Self::about(room_id, &session);
+        payload["startedAt"] = session.started_at.into();
+        payload["endedAt"] = end.at.into();
+        payload["durationMs"] = end.at.saturating_sub(session.started_at).into();
+        payload["billedMs"] = session.billed_ms(end.at).into();
+        payload["segments"] = session.segments().into();
+        payload["units"] = session.units.into();
+        payload["amount"] = session.amount().into();
+        payload["currency"] = session.terms.as_ref().map(|terms| &*terms.currency).into();
+        payload["media"] = end.media.map(counted).into();
+        payload["reason"] = reason.into();
+        payload["closedAs"] = end.reason.as_str().into();
         Ok(events::publish(&self.topic("stopped"), payload)?)
     }
 
-    /// Stops sessions that began before this time and whose server is gone, as many as one
-    /// call can; whether that was all of them.
-    fn stop_lost(&self, room_id: &str, before: UnixMs) -> Result<bool, Failure> {
-        let prefix = open_key(room_id, "");
-        let (mut stopped, mut after) = (0, None);
-        let all = 'all: loop {
-            let mut keys = kv::list(&prefix, after.as_deref(), PAGE)?;
-            for key in &keys {
-                let session = kv::get::<Session>(key)?;
-                let Some(session) = session.filter(|session| session.started_at < before) else {
-                    continue;
-                };
-                if stopped == LOST_PER_CALL {
-                    break 'all false;
-                }
-                self.stop(room_id, &session.producer_id, None, "server_lost")?;
-                stopped += 1;
-            }
-            after = keys.pop();
-            if after.is_none() {
-                break true;
-            }
-        };
-        if stopped > 0 {
-            log::warn!("{stopped} sessions in room {room_id} were cut off");
-        }
-        Ok(all)
+    /// What every event of a session says.
+    fn about(room_id: &str, session: &Session) -> Value {
+        json!({
+            "sessionId": session.producer_id,
+            "producerId": session.producer_id,
+            "userId": session.user_id,
+            "roomId": room_id,
+            "source": session.source,
+        })
+    }
+
+    /// What events of a segment say; there are none of what costs nothing.
+    fn about_segment(room_id: &str, session: &Session) -> Option<Value> {
+        session.terms.as_ref()?;
+        let mut payload = Self::about(room_id, session);
+        payload["segment"] = session.segments().into();
+        Some(payload)
     }
 
     fn topic(&self, event: &str) -> String {
@@ -236,22 +339,28 @@ impl Billing {
     }
 }
 
-/// Has another call go on with what was open before the room was opened at that time.
-fn stop_more_lost(opened_at: UnixMs) {
-    if let Err(error) = timers::set(&format!("{LOST}{opened_at}"), NEXT_CALL) {
-        log::warn!("sessions that were cut off are stopped when the room is empty: {error}");
-    }
+fn tariff(terms: &Terms) -> Value {
+    json!({
+        "currency": terms.currency,
+        "unitPrice": terms.unit_price,
+        "unitMs": terms.unit_ms,
+        "prepaid": terms.prepaid,
+    })
 }
 
-fn stopped_key(room_id: &str, producer_id: &str) -> String {
-    kv::room_key("stopped", room_id, producer_id)
+fn counted(media: Counted) -> Value {
+    let Counted {
+        packets,
+        bytes,
+        last_rtp_at,
+    } = media;
+    json!({ "packets": packets, "bytes": bytes, "lastRtpAt": last_rtp_at })
 }
 
-fn open_key(room_id: &str, producer_id: &str) -> String {
-    kv::room_key("open", room_id, producer_id)
-}
-
-register_plugin!(Billing: on_room_opened, on_first_rtp, on_producer_closed, on_timer);
+register_plugin!(
+    Billing: on_room_opened, before_produce, on_first_rtp, on_producer_paused,
+    on_producer_resumed, on_producer_closed, on_timer, on_command
+);
 
 #[cfg(test)]
 mod tests;

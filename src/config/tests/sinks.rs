@@ -59,6 +59,13 @@ fn a_webhook_has_defaults_and_keys_from_environment_and_files() {
 }
 
 #[test]
+fn a_webhook_may_trust_authorities_of_its_own() {
+    let trusting = webhook(&format!("{WEBHOOK}ca_file = 'private/ca.pem'\n"));
+    assert_eq!(trusting.ca_file, Some(PathBuf::from("private/ca.pem")));
+    assert_eq!(webhook(WEBHOOK).ca_file, None);
+}
+
+#[test]
 fn keys_are_shown_nowhere() {
     let resolved = case(WEBHOOK).resolve().unwrap();
     let shown = format!("{:?}\n{}", resolved.config, resolved.effective);

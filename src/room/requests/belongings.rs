@@ -101,7 +101,8 @@ impl Membership {
     /// Settles when the room's call counts as connected. Whoever says so first
     /// decides; later calls change nothing.
     pub fn decide_connected(&self, when: ConnectedWhen) {
-        self.room.core.lock().state.decide_connected(when);
+        let decide = |core: &mut super::Core| core.state.decide_connected(when, UnixMs::now());
+        self.room.change(decide);
     }
 
     /// How far the room's call has come; also known once the room has ended.

@@ -57,10 +57,10 @@ impl Membership {
             ))
         })?;
         // Closed here, outside the lock, so that its SSRC becomes free.
-        let displaced = displaced.map(|(id, handle)| {
-            drop(handle);
-            id
-        });
+        let displaced = match displaced {
+            Some((id, handle)) => Some(self.give_up(id, handle).await),
+            None => None,
+        };
         let made = handle.produce(rtp_parameters, muted).await;
         let producer = match everywhere(&media, made).await {
             Ok(producer) => producer,
@@ -81,14 +81,25 @@ impl Membership {
         self.commit_produce(transport, source, &producer, muted, amendments)?;
         let id = producer.id();
         // Nothing that the client waits for: watched and measured beside the answer.
+        self.room.watch_first_rtp(id);
         tokio::spawn(async move {
-            let watched = producer.watch_first_rtp().await;
-            let observed = producer.observe().await;
-            for error in [watched, observed].into_iter().filter_map(Result::err) {
-                debug!(producer = %producer.id(), %error, "producer not watched: it is gone");
+            if let Err(error) = producer.observe().await {
+                debug!(producer = %producer.id(), %error, "producer not measured: it is gone");
             }
         });
         Ok(id)
+    }
+
+    /// Closes a producer's media, after a last look at it for what is told of its end.
+    async fn give_up(&self, id: ProducerId, handle: ProducerHandle) -> ProducerId {
+        if let Err(error) = handle.producer.look().await {
+            debug!(producer = %id, %error, "not counted: as it was known last");
+        }
+        // Unless its end was told meanwhile.
+        if let Some(received) = self.room.core.lock().displaced.get_mut(&id) {
+            *received = handle.producer.received();
+        }
+        id
     }
 
     fn commit_produce(
@@ -148,6 +159,8 @@ impl Core {
         if !self.producers.get(&id)?.producer.collides_with(parameters) {
             return None;
         }
-        self.producers.remove(&id).map(|handle| (id, handle))
+        let handle = self.producers.remove(&id)?;
+        self.displaced.insert(id, handle.producer.received());
+        Some((id, handle))
     }
 }

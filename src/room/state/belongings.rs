@@ -130,9 +130,13 @@ impl RoomState {
         Ok((released, out))
     }
 
-    /// Settles when the room's call counts as connected, if nobody has yet.
-    pub(crate) fn decide_connected(&mut self, when: ConnectedWhen) {
+    /// Settles when the room's call counts as connected, if nobody has yet. By what has been
+    /// settled it may be connected already.
+    pub(crate) fn decide_connected(&mut self, when: ConnectedWhen, at: UnixMs) -> Vec<Output> {
         self.call.decide(when);
+        let mut out = Vec::new();
+        self.look_at_call(at, &mut out);
+        out
     }
 
     /// How far the room's call has come.

@@ -2,11 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Direction, Output, Producer, RoomState, Stream};
+use super::{Direction, Output, Producer, RoomState, Stream, flow::Flow};
 use crate::{
     media::Level,
     model::{
-        FactId, FirstPacket, MediaCount, ParticipantId, ProducerId, Source, TransportId, UnixMs,
+        FactId, MediaCount, ParticipantId, PauseCause, ProducerId, Source, TransportId, UnixMs,
         UserId,
     },
     plugin::{Fact, ProducerView, SpeakerView},
@@ -82,7 +82,7 @@ impl RoomState {
             muted_by: amendments.muted_by.into_iter().collect(),
             priority: amendments.priority,
             attached: Arc::new(amendments.attached),
-            first_rtp_at: None,
+            flow: Flow::default(),
             consumers: HashSet::new(),
         };
         let mut out = vec![Output::Tell(
@@ -196,40 +196,6 @@ impl RoomState {
     pub(crate) fn on_displaced(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
         let mut out = Vec::new();
         self.close(id, CloseReason::Replaced, at, &mut out);
-        out
-    }
-
-    /// The first RTP packet of a producer has arrived. Told once.
-    pub(crate) fn on_first_rtp(&mut self, id: ProducerId, at: UnixMs) -> Vec<Output> {
-        let Some(producer) = self.producers.get_mut(&id) else {
-            return Vec::new();
-        };
-        if producer.first_rtp_at.is_some() {
-            return Vec::new();
-        }
-        producer.first_rtp_at = Some(at);
-        let (owner, user) = (producer.owner, Arc::clone(&producer.user));
-        let view = Self::producer_view(id, producer);
-        let mut out = vec![
-            Output::Tell(
-                Audience::Room,
-                Event::FirstRtp {
-                    producer: id,
-                    user: user.id,
-                    at,
-                },
-            ),
-            Output::Inform(Fact::FirstRtp {
-                room: self.view(),
-                participant: self.participant_view(owner, &user),
-                producer: view,
-                packet: FirstPacket::default(),
-                fact: FactId::first_rtp(id),
-                at,
-            }),
-        ];
-        self.call.heard(user.id);
-        self.look_at_call(at, &mut out);
         out
     }
 
@@ -384,6 +350,8 @@ impl RoomState {
             let change = self.speakers.forget(id, at);
             self.tell_speakers(change, at, out);
         }
+        let cause = by.map_or(PauseCause::Plugin, |_| PauseCause::User);
+        self.look_at_flow(id, cause, at, out);
     }
 
     pub(super) fn close_producers_of(
@@ -429,10 +397,9 @@ impl RoomState {
             owner,
             user,
             source,
-            first_rtp_at,
+            flow,
             ..
         } = gone;
-        out.push(Output::DropProducer(id));
         out.push(Output::Tell(
             Audience::Room,
             Event::ProducerClosed {
@@ -447,11 +414,13 @@ impl RoomState {
             participant: self.participant_view(owner, &user),
             producer: view,
             reason: reason.as_str().to_owned(),
-            first_rtp_at,
+            first_rtp_at: flow.told(),
             media: MediaCount::default(),
             fact: FactId::closed(id),
             at,
         }));
+        // After the fact, which says how much it was.
+        out.push(Output::DropProducer(id));
         let turns = self.active.remove(id, at);
         self.take_turns(&turns, out);
         let change = self.speakers.forget(id, at);

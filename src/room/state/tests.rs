@@ -1,6 +1,7 @@
 //! The rules, one sentence each.
 
 mod belongings;
+mod flow;
 mod heard;
 
 use serde_json::json;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     media::Level,
+    model::FirstPacket,
     plugin::{Action, Target},
     room::event::CloseReason,
 };
@@ -26,6 +28,8 @@ fn limits() -> Limits {
         active_hold_ms: 10_000,
         active_grace_ms: 600,
         connected_when: ConnectedWhen::First,
+        both_sides: false,
+        silence_ms: 15_000,
     }
 }
 
@@ -90,6 +94,15 @@ fn enter_as(room: &mut RoomState, n: u128, account: u64) -> Vec<Output> {
 fn speak(room: &mut RoomState, n: u128, producer: u128, source: Source) -> Vec<Output> {
     room.commit_produce(pid(n), tid(n * 10), stream(producer, source), T)
         .unwrap()
+}
+
+fn packet() -> FirstPacket {
+    FirstPacket {
+        ssrc: 7,
+        timestamp: Some(960),
+        payload_type: 100,
+        after_ms: 5,
+    }
 }
 
 fn told(out: &[Output]) -> Vec<(Audience, &Event)> {
@@ -478,10 +491,13 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
     let mut room = room();
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
-    let out = room.on_first_rtp(prod(100), UnixMs(2_000));
+    let out = room.on_first_rtp(prod(100), packet(), UnixMs(2_000));
     let first = |event: &Event| matches!(event, Event::FirstRtp { .. });
     assert_eq!(told(&out).iter().filter(|(_, one)| first(one)).count(), 1);
-    assert!(room.on_first_rtp(prod(100), UnixMs(3_000)).is_empty());
+    assert!(
+        room.on_first_rtp(prod(100), packet(), UnixMs(3_000))
+            .is_empty()
+    );
     let out = room
         .commit_close_producer(pid(1), prod(100), UnixMs(4_000))
         .unwrap();
@@ -491,7 +507,7 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
     });
     assert_eq!(first, Some(UnixMs(2_000)));
     assert!(
-        room.on_first_rtp(prod(100), T).is_empty(),
+        room.on_first_rtp(prod(100), packet(), T).is_empty(),
         "after the end there is no first"
     );
 }

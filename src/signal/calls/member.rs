@@ -84,7 +84,9 @@ impl<F: FnOnce() + Send> Member<F> {
         let connected = session
             .membership()
             .and_then(|place| place.call().connected);
-        let present = Present {
+        // What is asked for in the meantime waits until the registry has forgotten the member,
+        // and then finds another one: `asks` goes last.
+        let mut present = Present {
             session,
             room,
             watched: sockets.watch(),
@@ -94,14 +96,15 @@ impl<F: FnOnce() + Send> Member<F> {
             used_rest: false,
             connected,
             connected_told: false,
-            _gone: gone,
         };
-        present.stay(first, asks, inbox).await;
+        present.stay(first, &mut asks, inbox).await;
+        drop(present);
+        drop(gone);
     }
 }
 
 /// A member in its call.
-struct Present<F: FnOnce()> {
+struct Present {
     session: Session,
     room: RoomId,
     sockets: Arc<Sockets>,
@@ -113,11 +116,10 @@ struct Present<F: FnOnce()> {
     used_rest: bool,
     connected: Option<(UserId, UnixMs)>,
     connected_told: bool,
-    _gone: Gone<F>,
 }
 
-impl<F: FnOnce() + Send> Present<F> {
-    async fn stay(mut self, first: Ask, mut asks: mpsc::Receiver<Ask>, mut inbox: Inbox) {
+impl Present {
+    async fn stay(&mut self, first: Ask, asks: &mut mpsc::Receiver<Ask>, mut inbox: Inbox) {
         self.tell_connected();
         if !self.answer(first).await {
             return;

@@ -53,7 +53,7 @@ impl Sockets {
         let id = open.next;
         open.next += 1;
         open.all.push((id, events));
-        self.count.send_replace(open.all.len());
+        self.count_now(&open);
         drop(open);
         Some(Listening {
             queue,
@@ -75,11 +75,21 @@ impl Sockets {
     /// Tells all sockets. One whose queue is full has not taken its events: its
     /// queue ends.
     pub(super) fn tell(&self, event: &Value) {
-        let text: Arc<str> = event.to_string().into();
         let mut open = self.open.lock();
+        if open.all.is_empty() {
+            return;
+        }
+        let text: Arc<str> = event.to_string().into();
         open.all
             .retain(|(_, queue)| queue.try_send(Arc::clone(&text)).is_ok());
-        self.count.send_replace(open.all.len());
+        self.count_now(&open);
+    }
+
+    /// Tells those who watch, if the number has changed.
+    fn count_now(&self, open: &Open) {
+        let now = open.all.len();
+        self.count
+            .send_if_modified(|count| std::mem::replace(count, now) != now);
     }
 }
 
@@ -95,7 +105,7 @@ impl Drop for Listening {
     fn drop(&mut self) {
         let mut open = self.sockets.open.lock();
         open.all.retain(|(id, _)| *id != self.id);
-        self.sockets.count.send_replace(open.all.len());
+        self.sockets.count_now(&open);
         drop(open);
         (self.gone)();
     }
@@ -123,6 +133,25 @@ mod tests {
         assert_eq!(sockets.count(), 1);
         drop((slow, quick));
         assert_eq!(sockets.count(), 0);
+    }
+
+    #[test]
+    fn whoever_watches_hears_of_sockets_that_come_and_go_and_of_nothing_else() {
+        let sockets = Arc::new(Sockets::default());
+        let mut watched = sockets.watch();
+        sockets.tell(&json!("to nobody"));
+        assert!(!watched.has_changed().unwrap());
+        let quick = sockets.add(8, || ()).unwrap();
+        let slow = sockets.add(1, || ()).unwrap();
+        assert_eq!(*watched.borrow_and_update(), 2);
+        sockets.tell(&json!("to both"));
+        assert!(!watched.has_changed().unwrap());
+        sockets.tell(&json!("too much for one"));
+        assert_eq!(*watched.borrow_and_update(), 1);
+        drop(slow);
+        assert!(!watched.has_changed().unwrap(), "it was out already");
+        drop(quick);
+        assert_eq!(*watched.borrow_and_update(), 0);
     }
 
     #[test]

@@ -66,6 +66,26 @@ async fn delivered_lines_leave_the_outbox_with_the_next_transaction() {
 }
 
 #[tokio::test]
+async fn dead_letters_that_were_moved_away_are_none_and_later_ones_are_listed() {
+    let (dir, store) = open();
+    store.dead_letter(json!({"id": 1})).unwrap();
+    store.flush(LIMIT).await.unwrap();
+    let page = store.dead_letters(0, 9).unwrap();
+    assert_eq!(page.lines, [r#"{"id":1}"#]);
+    fs::rename(
+        dir.path().join("dead-letters.jsonl"),
+        dir.path().join("seen.jsonl"),
+    )
+    .unwrap();
+    let none = store.dead_letters(page.next, 9).unwrap();
+    assert_eq!((none.lines.len(), none.next), (0, 0));
+    store.dead_letter(json!({"id": 2})).unwrap();
+    store.flush(LIMIT).await.unwrap();
+    let page = store.dead_letters(none.next, 9).unwrap();
+    assert_eq!(page.lines, [r#"{"id":2}"#]);
+}
+
+#[tokio::test]
 async fn a_dead_letter_that_cannot_be_written_is_not_lost_and_holds_nothing_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead-letters.jsonl");

@@ -54,6 +54,10 @@ impl StorageBackend for FillingDisk {
 }
 
 pub(super) fn open_on_filling_disk() -> (TempDir, Store, Arc<AtomicBool>) {
+    open_keeping(&LedgerConfig::default())
+}
+
+fn open_keeping(keep: &LedgerConfig) -> (TempDir, Store, Arc<AtomicBool>) {
     let dir = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(false));
     let opener = {
@@ -68,7 +72,7 @@ pub(super) fn open_on_filling_disk() -> (TempDir, Store, Arc<AtomicBool>) {
         })
     };
     let sinks = [SinkConfig::published()];
-    let store = Store::open_on(dir.path(), opener, &LedgerConfig::default(), &sinks).unwrap();
+    let store = Store::open_on(dir.path(), opener, keep, &sinks).unwrap();
     (dir, store, full)
 }
 
@@ -133,4 +137,31 @@ async fn a_crash_while_the_disk_is_full_loses_what_was_not_confirmed_and_nothing
         crate::store::ledger::verify(dir.path()).unwrap().head.seq,
         2
     );
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_cut_its_ledger_says_so_though_nobody_writes() {
+    let keep = LedgerConfig {
+        age: Duration::from_secs(1),
+        ..LedgerConfig::default()
+    };
+    let (_dir, store, full) = open_keeping(&keep);
+    let space = store.space("billing");
+    loop {
+        publish(&space, "1");
+        store.flush(LIMIT).await.unwrap();
+        full.store(true, Ordering::SeqCst);
+        let is_cut = || store.ledger().extent().entries() == 0;
+        until(&store, |health| !health.is_durable() || is_cut()).await;
+        if !is_cut() {
+            break;
+        }
+        // That was before the disk was full.
+        full.store(false, Ordering::SeqCst);
+    }
+    let health = store.health();
+    assert!(matches!(health, Health::Failing { .. }), "{health:?}");
+    full.store(false, Ordering::SeqCst);
+    until(&store, Health::is_durable).await;
+    assert_eq!(store.ledger().extent().entries(), 0);
 }

@@ -287,6 +287,40 @@ async fn what_need_not_be_kept_goes_and_the_rest_still_verifies() {
 }
 
 #[tokio::test]
+async fn a_file_that_holds_much_more_than_is_kept_is_made_shorter_at_the_next_start() {
+    const MIB: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let length = || fs::metadata(dir.path().join("plugins.redb")).unwrap().len();
+    let large = format!("\"{}\"", "x".repeat(1 << 19));
+    let store = Store::open_with(dir.path(), &LedgerConfig::default(), &[]).unwrap();
+    set(&store.space("seats"), &[("a", "1")]);
+    for _ in 0..160 {
+        publish(&store.space("billing"), &large);
+    }
+    drop(store);
+    let full = length();
+    assert!(full > 80 * MIB, "{full}");
+    let keep = LedgerConfig {
+        entries: 2,
+        ..LedgerConfig::default()
+    };
+    // Nothing is known yet of what will be cut.
+    let store = Store::open_with(dir.path(), &keep, &[]).unwrap();
+    let mut extent = store.ledger().extent;
+    let cut = extent.wait_for(|extent| extent.entries() == 2);
+    tokio::time::timeout(LIMIT, cut).await.unwrap().unwrap();
+    drop(store);
+    assert!(length() > 64 * MIB, "{}", length());
+    let store = Store::open_with(dir.path(), &keep, &[]).unwrap();
+    assert!(length() < 16 * MIB, "{}", length());
+    assert_eq!(seqs(&store), [159, 160]);
+    assert_eq!(get(&store.space("seats"), "a").as_deref(), Some("1"));
+    publish(&store.space("billing"), "1");
+    drop(store);
+    assert_eq!(verify(dir.path()).unwrap().head.seq, 161);
+}
+
+#[tokio::test]
 async fn many_who_publish_at_once_leave_no_gap() {
     let (_dir, store) = open();
     let threads: Vec<_> = (0..4)

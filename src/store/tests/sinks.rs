@@ -68,6 +68,40 @@ fn a_new_file_gets_what_the_ledger_still_has_and_one_that_was_away_goes_on() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_moved_away_is_followed_by_a_new_one_that_has_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_with(&dir, &[file("f", &[])]);
+    for n in 0..3 {
+        publish_to(&store, "t", &n.to_string());
+        store.flush(LIMIT).await.unwrap();
+        let (from, to) = (dir.path().join("f.jsonl"), format!("{n}.jsonl"));
+        fs::rename(from, dir.path().join(to)).unwrap();
+    }
+    publish_to(&store, "t", "3");
+    publish_to(&store, "t", "4");
+    drop(store);
+    for n in 0..3 {
+        assert_eq!(lines(&dir, &format!("{n}.jsonl")), [n]);
+    }
+    assert_eq!(lines(&dir, "f.jsonl"), [3, 4]);
+}
+
+#[tokio::test]
+async fn after_a_restart_the_last_lines_of_a_file_that_was_moved_away_may_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_with(&dir, &[file("f", &[])]);
+    publish_to(&store, "t", "1");
+    drop(store);
+    fs::rename(dir.path().join("f.jsonl"), dir.path().join("old.jsonl")).unwrap();
+    let store = open_with(&dir, &[file("f", &[])]);
+    publish_to(&store, "t", "2");
+    drop(store);
+    assert_eq!(lines(&dir, "old.jsonl"), [1]);
+    // That the file had it was to be written with the next transaction.
+    assert_eq!(lines(&dir, "f.jsonl"), [1, 2]);
+}
+
+#[tokio::test]
 async fn a_file_that_has_much_to_catch_up_with_gets_all_of_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_with(&dir, &[]);

@@ -2,6 +2,10 @@
 
 mod bindings;
 mod commands;
+#[cfg(not(feature = "contract-0-2"))]
+mod facts;
+#[cfg(feature = "contract-0-2")]
+mod facts_0_2;
 mod misbehave;
 
 use std::{
@@ -17,6 +21,7 @@ use bindings::{
     },
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{Behaviour, Hook};
 
@@ -37,6 +42,8 @@ struct Fixture {
     settings: Settings,
     calls: u64,
     history: HashMap<String, VecDeque<String>>,
+    /// What came with recorded facts, by room.
+    facts: HashMap<String, VecDeque<Value>>,
 }
 
 impl Fixture {
@@ -48,12 +55,15 @@ impl Fixture {
     }
 
     fn record(&mut self, room: &Room, entry: String) {
-        let history = self.history.entry(room.id.clone()).or_default();
-        if history.len() == HISTORY {
-            history.pop_front();
-        }
-        history.push_back(entry);
+        push(self.history.entry(room.id.clone()).or_default(), entry);
     }
+}
+
+fn push<T>(history: &mut VecDeque<T>, entry: T) {
+    if history.len() == HISTORY {
+        history.pop_front();
+    }
+    history.push_back(entry);
 }
 
 thread_local! {
@@ -103,6 +113,13 @@ fn inform(hook: Hook, room: &Room, entry: String) -> Vec<Action> {
     call(hook, room, Some(entry)).actions
 }
 
+#[cfg(not(feature = "contract-0-2"))]
+fn remember(room: &Room, fact: Value) {
+    FIXTURE.with_borrow_mut(|fixture| {
+        push(fixture.facts.entry(room.id.clone()).or_default(), fact);
+    });
+}
+
 struct Component;
 
 impl exported::lifecycle::Guest for Component {
@@ -134,12 +151,6 @@ impl exported::on_room_opened::Guest for Component {
             &call.room,
             call.room.participants.to_string(),
         )
-    }
-}
-
-impl exported::on_room_closed::Guest for Component {
-    fn on_room_closed(call: exported::on_room_closed::Call) {
-        drop(inform(Hook::OnRoomClosed, &call.room, call.reason));
     }
 }
 
@@ -198,49 +209,6 @@ impl exported::on_new_producer::Guest for Component {
     fn on_new_producer(call: exported::on_new_producer::Call) -> Vec<Action> {
         let entry = format!("{} {}", who(&call.participant), call.producer.id);
         inform(Hook::OnNewProducer, &call.room, entry)
-    }
-}
-
-impl exported::on_first_rtp::Guest for Component {
-    fn on_first_rtp(call: exported::on_first_rtp::Call) -> Vec<Action> {
-        let entry = format!("{} {}", who(&call.participant), call.producer.id);
-        inform(Hook::OnFirstRtp, &call.room, entry)
-    }
-}
-
-impl exported::on_producer_paused::Guest for Component {
-    fn on_producer_paused(call: exported::on_producer_paused::Call) -> Vec<Action> {
-        let entry = format!(
-            "{} {} {}",
-            who(&call.participant),
-            call.producer.id,
-            call.cause
-        );
-        inform(Hook::OnProducerPaused, &call.room, entry)
-    }
-}
-
-impl exported::on_producer_resumed::Guest for Component {
-    fn on_producer_resumed(call: exported::on_producer_resumed::Call) -> Vec<Action> {
-        let entry = format!(
-            "{} {} {}",
-            who(&call.participant),
-            call.producer.id,
-            call.cause
-        );
-        inform(Hook::OnProducerResumed, &call.room, entry)
-    }
-}
-
-impl exported::on_producer_closed::Guest for Component {
-    fn on_producer_closed(call: exported::on_producer_closed::Call) -> Vec<Action> {
-        let entry = format!(
-            "{} {} {}",
-            who(&call.participant),
-            call.producer.id,
-            call.reason
-        );
-        inform(Hook::OnProducerClosed, &call.room, entry)
     }
 }
 

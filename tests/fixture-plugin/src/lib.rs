@@ -25,6 +25,7 @@
 //! |---|---|---|
 //! | `fixture:run` | | whatever `on-command` is told to do |
 //! | `fixture:history` | | `{history: […]}`: this room's hooks that do not decide, and `before-consume`, since the instance began, in order, such as `on-join 7` |
+//! | `fixture:facts` | | `{facts: […]}`: what came with this room's recorded facts since the instance began, such as `{hook, factId, producer, cause, media, at}` |
 //! | `fixture:calls` | | `{calls}`: calls of any hook since the instance began |
 //! | `fixture:echo` | anything | `{room, participant, payload, at}` as the guest received them, and `target` where there is one |
 //! | `fixture:settings` | | the settings |

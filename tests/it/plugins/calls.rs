@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use voice_room::{
-    model::{FactId, FirstPacket, MediaCount, Refusal, UserId},
+    model::{FactId, FirstPacket, MediaCount, PauseCause, Refusal, UnixMs, UserId},
     plugin::{Action, Fact, Pin, SpeakerView, Target},
 };
 
@@ -65,16 +65,9 @@ async fn the_first_refusal_in_the_configured_order_wins() {
 
 #[tokio::test]
 async fn a_hook_that_is_not_exported_is_not_called() {
-    // `billing` has neither deciding hooks nor `describe-room`: were it called, it would fail.
+    // `billing` has neither `before-join` nor `describe-room`: were it called, it would fail.
     let rig = Rig::new(&[standard("billing", json!({}))]).await;
     assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
-    assert_eq!(
-        rig.host
-            .before_produce(rig::produce("a", 1))
-            .await
-            .map(drop),
-        Ok(())
-    );
     assert!(rig.host.describe_room(rig::join("a", 1)).await.is_empty());
 }
 
@@ -272,4 +265,98 @@ async fn a_guest_has_no_clock_files_environment_or_arguments() {
     assert!(!text.contains("wasi:sockets"), "the fixture would not load");
     let rig = Rig::new(&[fixture(&Value::Object(serde_json::Map::new()))]).await;
     assert_eq!(rig.host.before_join(rig::join("a", 1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_recorded_fact_comes_with_its_id_and_its_evidence() {
+    let rig = Rig::new(&[fixture(&json!({}))]).await;
+    let (producer, media) = (
+        rig::producer(),
+        MediaCount {
+            packets: u64::MAX,
+            bytes: 1_000,
+            last_rtp_at: Some(UnixMs(70)),
+        },
+    );
+    let of = || (rig::room("a"), rig::participant(7), producer.clone());
+    let ids = [
+        FactId::first_rtp(producer.id),
+        FactId::paused(producer.id, 1),
+        FactId::resumed(producer.id, 1),
+        FactId::closed(producer.id),
+        FactId::random(),
+    ];
+    let (room, participant, view) = of();
+    let packet = FirstPacket {
+        ssrc: u32::MAX,
+        timestamp: Some(960),
+        payload_type: 111,
+        after_ms: 42,
+    };
+    let first = Fact::FirstRtp {
+        room,
+        participant,
+        producer: view,
+        packet,
+        fact: ids[0],
+        at: UnixMs(1),
+    };
+    let (room, participant, view) = of();
+    let paused = Fact::ProducerPaused {
+        room,
+        participant,
+        producer: view,
+        cause: PauseCause::Silence,
+        media,
+        fact: ids[1],
+        at: UnixMs(2),
+    };
+    let (room, participant, view) = of();
+    let resumed = Fact::ProducerResumed {
+        room,
+        participant,
+        producer: view,
+        cause: PauseCause::Silence,
+        media: MediaCount::default(),
+        fact: ids[2],
+        at: UnixMs(3),
+    };
+    let (room, participant, view) = of();
+    let closed = Fact::ProducerClosed {
+        room,
+        participant,
+        producer: view,
+        reason: "recovered".to_owned(),
+        first_rtp_at: Some(UnixMs(1)),
+        media,
+        fact: ids[3],
+        at: UnixMs(4),
+    };
+    let ended = Fact::RoomClosed {
+        room: rig::room("a"),
+        reason: "recovered".to_owned(),
+        fact: ids[4],
+        at: UnixMs(5),
+    };
+    for (fact, id) in [first, paused, resumed, closed, ended].into_iter().zip(ids) {
+        assert_eq!(fact.id(), Some(id));
+        rig.host.notify(fact);
+    }
+    let told = rig.data("a", "fixture:facts", json!({})).await;
+    let id = producer.id;
+    let counted = json!({ "packets": u64::MAX, "bytes": 1_000, "lastRtpAt": 70 });
+    let nothing = json!({ "packets": 0, "bytes": 0, "lastRtpAt": null });
+    assert_eq!(
+        told["facts"],
+        json!([
+            { "hook": "on-first-rtp", "factId": ids[0], "producer": id, "packet": packet, "at": 1 },
+            { "hook": "on-producer-paused", "factId": ids[1], "producer": id, "cause": "silence",
+              "media": counted, "at": 2 },
+            { "hook": "on-producer-resumed", "factId": ids[2], "producer": id, "cause": "silence",
+              "media": nothing, "at": 3 },
+            { "hook": "on-producer-closed", "factId": ids[3], "producer": id,
+              "reason": "recovered", "firstRtpAt": 1, "media": counted, "at": 4 },
+            { "hook": "on-room-closed", "factId": ids[4], "reason": "recovered", "at": 5 },
+        ])
+    );
 }

@@ -85,7 +85,7 @@ fn it_is_said_what_a_plugin_is_and_can_touch() {
         assert!(says(&found.cannot, what), "{what}: {:?}", found.cannot);
         assert!(!says(&found.can, what), "{what}: {:?}", found.can);
     }
-    assert_eq!(look(FIXTURE).contract.as_deref(), Some("0.2.0"));
+    assert_eq!(look(FIXTURE).contract.as_deref(), Some("0.3.0"));
 }
 
 #[test]
@@ -161,9 +161,9 @@ fn all_problems_are_found_at_once() {
     .unwrap();
     let problems = inspect(&path, &manifest).unwrap().problems;
     for expected in [
-        "imports `voice-room:plugin/network@0.2.0`",
-        "imports `voice-room:plugin/timers@0.2.0`",
-        "imports `voice-room:plugin/key-value@0.2.0`",
+        "imports `voice-room:plugin/network@0.3.0`",
+        "imports `voice-room:plugin/timers@0.3.0`",
+        "imports `voice-room:plugin/key-value@0.3.0`",
         "exports `before-join`",
     ] {
         assert!(says(&problems, expected), "{expected} in {problems:?}");
@@ -173,12 +173,11 @@ fn all_problems_are_found_at_once() {
 #[test]
 fn another_contract_is_the_one_thing_to_say() {
     let dir = tempfile::tempdir().unwrap();
-    let path = rig::patched(&dir, FIXTURE, "@0.2.0", "@0.3.0");
-    // The names of WASI's interfaces have the same version.
+    let path = rig::patched(&dir, FIXTURE, "@0.3.0", "@0.4.0");
     let found = inspect(&path, &component(FIXTURE).with_extension("toml")).unwrap();
-    assert_eq!(found.contract.as_deref(), Some("0.3.0"));
+    assert_eq!(found.contract.as_deref(), Some("0.4.0"));
     assert!(
-        says(&found.problems, "voice-room:plugin@0.3.0"),
+        says(&found.problems, "voice-room:plugin@0.4.0"),
         "{:?}",
         found.problems
     );

@@ -1,6 +1,6 @@
 //! Facts on their way through the ledger to the plugins, and over a crash.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ impl Stream {
                 after_ms: 12,
             },
             fact: FactId::first_rtp(self.producer.id),
-            at: UnixMs(at),
+            at: moment(at),
         }
     }
 
@@ -54,7 +54,7 @@ impl Stream {
             first_rtp_at: None,
             media: MediaCount::default(),
             fact: FactId::closed(self.producer.id),
-            at: UnixMs(at),
+            at: moment(at),
         }
     }
 }
@@ -68,6 +68,12 @@ fn teller(hooks: &Value) -> PluginConfig {
         },
         ..fixture(&json!({ "publish": true, "hooks": hooks }))
     }
+}
+
+/// Some seconds ago, as long after each other as these numbers say.
+fn moment(ms: u64) -> UnixMs {
+    static BEGIN: LazyLock<u64> = LazyLock::new(|| UnixMs::now().0 - 10_000);
+    UnixMs(*BEGIN + ms)
 }
 
 /// The whole ledger.
@@ -117,10 +123,11 @@ async fn a_plugin_is_told_what_the_ledger_has() {
     let stream = Stream::new("a", 7);
     let journal = rig.host.journal();
     journal.tell(stream.first_rtp(1_000));
+    assert_eq!(story(&rig, 2).await.len(), 2);
     let count = MediaCount {
         packets: 50,
         bytes: 4_000,
-        last_rtp_at: Some(UnixMs(1_900)),
+        last_rtp_at: Some(moment(1_900)),
     };
     let counted = async move {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -157,7 +164,7 @@ async fn a_plugin_is_told_what_the_ledger_has() {
         assert!(entry["payload"]["monotonicMs"].is_u64());
     }
     assert_eq!(closed["payload"]["media"], json!(count));
-    assert_eq!(closed["at"], 2_000);
+    assert_eq!(closed["at"], json!(moment(2_000)));
 }
 
 #[tokio::test]
@@ -212,8 +219,8 @@ async fn a_stream_that_a_crash_cuts_off_ends_once_at_its_last_proven_moment() {
     let rig = Rig::new(&[billing()]).await;
     let (one, other) = (Stream::new("a", 7), Stream::new("b", 8));
     let journals = [rig.host.journal(), rig.host.journal()];
-    journals[0].tell(opened("a", 500));
-    journals[1].tell(opened("b", 600));
+    journals[0].tell(opened("a", moment(500)));
+    journals[1].tell(opened("b", moment(600)));
     journals[0].tell(one.first_rtp(1_000));
     journals[1].tell(other.first_rtp(1_100));
     assert_eq!(story(&rig, 4).await.len(), 4);
@@ -221,9 +228,9 @@ async fn a_stream_that_a_crash_cuts_off_ends_once_at_its_last_proven_moment() {
         media: MediaCount {
             packets: 250,
             bytes: 20_000,
-            last_rtp_at: Some(UnixMs(5_990)),
+            last_rtp_at: Some(moment(5_990)),
         },
-        at: UnixMs(6_000),
+        at: moment(6_000),
     };
     // Of a stream that has ended there is no progress.
     let gone = Stream::new("a", 9).producer.id;
@@ -243,12 +250,12 @@ async fn a_stream_that_a_crash_cuts_off_ends_once_at_its_last_proven_moment() {
         };
         assert_eq!(closed["payload"]["reason"], "recovered");
         assert_eq!(closed["payload"]["media"]["packets"], packets);
-        assert_eq!(closed["at"], at);
+        assert_eq!(closed["at"], json!(moment(at)));
         let [stopped] = &of("billing.stopped", room)[..] else {
             panic!("one end of a session in {room}: {all:?}")
         };
         assert_eq!(stopped["payload"]["reason"], "recovered");
-        assert_eq!(stopped["payload"]["endedAt"], at);
+        assert_eq!(stopped["payload"]["endedAt"], json!(moment(at)));
         let [ended] = &of("room.closed", room)[..] else {
             panic!("one end of the room {room}: {all:?}")
         };

@@ -290,9 +290,9 @@ pub(super) fn left(room: &str, user: u64) -> Fact {
     }
 }
 
-pub(super) fn opened(room: &str, at: u64) -> Fact {
+pub(super) fn opened(room: &str, at: UnixMs) -> Fact {
     Fact::RoomOpened {
         room: self::room(room),
-        at: UnixMs(at),
+        at,
     }
 }

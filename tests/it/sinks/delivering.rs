@@ -267,3 +267,29 @@ async fn many_events_of_many_rooms_are_all_taken_and_in_order() {
     assert_eq!(rooms.values().map(Vec::len).sum::<usize>(), 3000);
     assert!(rooms.values().all(|numbers| numbers.is_sorted()));
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_says_so_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("published.jsonl");
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    let house = House::open_in(dir, &[SinkConfig::published()]);
+    assert_eq!(house.status("published").failing, None);
+    house.publish("r", "t", 1);
+    let failing = async {
+        loop {
+            if let Some(failing) = house.status("published").failing {
+                return failing;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let failing = tokio::time::timeout(LIMIT, failing).await.unwrap();
+    assert!(failing.problem.contains("published.jsonl"), "{failing:?}");
+    assert_eq!(house.status("published").lag, 1);
+    std::fs::remove_file(&file).unwrap();
+    house
+        .until("published", "written", |status| status.failing.is_none())
+        .await;
+    assert_eq!(house.status("published").lag, 0);
+}

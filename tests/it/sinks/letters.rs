@@ -1,6 +1,9 @@
 //! What a receiver never takes.
 
-use voice_room::sinks::{OutboxError, Which};
+use voice_room::{
+    config::SinkConfig,
+    sinks::{OutboxError, Which},
+};
 
 use super::{
     House, LIMIT, number,
@@ -158,4 +161,57 @@ async fn what_is_not_there_is_named_and_nothing_changes() {
         "{error}"
     );
     assert_eq!(seqs(&house).await, [1]);
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_it_is_tried_again_stays_dropped() {
+    let receiver = Receiver::open(|_| Reply::Status(422)).await;
+    let house = House::open(&[webhook("hook", &receiver.url())]);
+    for n in 1..=2 {
+        house.publish("r", "t", n);
+    }
+    house
+        .until("hook", "two dead letters", |s| s.dead_letters == 2)
+        .await;
+    receiver.behaves(|request| match number(&request.entry) {
+        1 => Reply::Silence,
+        _ => Reply::Status(200),
+    });
+    house.sinks.retry("hook", &Which::All).await.unwrap();
+    receiver.until(|all| all.len() == 3).await;
+    let first = Which::These(vec![1]);
+    let dropped = house.sinks.drop_letters("hook", &first).await.unwrap();
+    assert_eq!(dropped, 1);
+    // The tries at the first are over when it is the second one's turn.
+    house
+        .until("hook", "no dead letters", |s| s.dead_letters == 0)
+        .await;
+    let last = receiver.requests().pop().unwrap();
+    assert_eq!(number(&last.entry), 2);
+    assert_eq!(seqs(&house).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn what_a_sink_has_left_behind_is_listed_and_dropped_and_not_delivered() {
+    let receiver = Receiver::open(odd_is_wrong).await;
+    let house = House::open(&[webhook("hook", &receiver.url())]);
+    for n in 1..=3 {
+        house.publish("r", "t", n);
+    }
+    house
+        .until("hook", "two dead letters", |s| s.dead_letters == 2)
+        .await;
+    let house = House::open_in(house.close().await, &[SinkConfig::published()]);
+    let status = house.status("hook");
+    assert_eq!(
+        (status.kind, status.lag, status.dead_letters),
+        ("removed", 0, 2)
+    );
+    assert_eq!(seqs(&house).await, [1, 3]);
+    let error = house.sinks.retry("hook", &Which::All).await.unwrap_err();
+    assert!(matches!(error, OutboxError::NoWebhook(_)), "{error}");
+    let dropped = house.sinks.drop_letters("hook", &Which::All).await;
+    assert_eq!(dropped.unwrap(), 2);
+    let names: Vec<_> = house.sinks.status().into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["published"]);
 }

@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
+    serve::Listener,
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -46,6 +47,7 @@ pub(crate) enum Reply {
 type Behaviour = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
 
 pub(crate) struct Receiver {
+    scheme: &'static str,
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     serving: JoinHandle<()>,
@@ -71,6 +73,15 @@ impl Receiver {
         behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
+        Self::open_on(listener, "http", behaviour)
+    }
+
+    /// Over whatever the listener makes of a connection.
+    pub(crate) fn open_on(
+        listener: impl Listener<Addr = SocketAddr>,
+        scheme: &'static str,
+        behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(Box::new(behaviour)),
@@ -83,6 +94,7 @@ impl Receiver {
             .with_state(Arc::clone(&shared));
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self {
+            scheme,
             address,
             shared,
             serving,
@@ -90,7 +102,7 @@ impl Receiver {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/events", self.address)
+        format!("{}://{}/events", self.scheme, self.address)
     }
 
     pub(crate) fn behaves(&self, behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static) {

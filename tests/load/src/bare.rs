@@ -78,7 +78,7 @@ impl Bare {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|why| failed(&why))?;
+            .map_err(|why| failed(&missing(program, &why)))?;
         let opening = open(process.stdout.take());
         match timeout(START_LIMIT, opening).await {
             Ok(Ok(stream)) => Ok(Self::talk(process, stream)),
@@ -129,6 +129,14 @@ impl Drop for Bare {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+/// Why it cannot be run, and what to do about it.
+fn missing(program: &Path, why: &io::Error) -> String {
+    let program = program.display();
+    format!(
+        "{program}: {why}. Has it been built? `cargo build --release --example bare_router` does"
+    )
 }
 
 /// Ends a process that is of no use, and passes on why.
@@ -221,5 +229,24 @@ impl Drop for Line {
         let line = format!("0\t{}\t[\"leave\",{{}}]\n", self.participant);
         // Where the queue is full the process ends soon, and all of it with it.
         drop(self.shared.lines.try_send(line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_router_that_is_not_there_is_named_with_what_makes_it() {
+        let error = Bare::start(Path::new("no/such/router"), 1)
+            .await
+            .unwrap_err();
+        let error = error.to_string();
+        for words in [
+            "no/such/router",
+            "cargo build --release --example bare_router",
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

@@ -127,9 +127,13 @@ struct Limits {
     /// Seconds that all may take to join and be heard, in each phase
     #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     join_limit: u64,
-    /// Seconds that one answer, or ICE and DTLS, may take
+    /// Seconds that one answer may take
     #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
     call_limit: u64,
+    /// Seconds that ICE and DTLS may take, whose packets are sent again where they are lost;
+    /// browsers give a connection up after 30 without an answer (RFC 7675)
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    media_limit: u64,
     /// Seconds after everybody has left, before the server's memory is read
     #[arg(long, default_value_t = 2, value_name = "S", value_parser = clap::value_parser!(u64).range(0..=600))]
     settle: u64,
@@ -238,6 +242,7 @@ async fn bare(crowd: &Crowd, time: &Time, router: &Path, workers: usize) -> Resu
         engine: Engine::start(crowd.options())?,
         meter: Meter::default(),
         limit: Duration::from_secs(crowd.limits.call_limit),
+        media_limit: Duration::from_secs(crowd.limits.media_limit),
         allow_remote: false,
         take_seats: false,
     });
@@ -258,6 +263,7 @@ impl At {
             engine: Engine::start(options)?,
             meter: Meter::default(),
             limit: Duration::from_secs(limits.call_limit),
+            media_limit: Duration::from_secs(limits.media_limit),
             allow_remote: self.allow_remote,
             take_seats: self.take_seats,
         }))

@@ -3,7 +3,7 @@
 //!
 //! A load client shares the machine with the server, so its own cost counts:
 //!
-//! * Sockets are *swept*: every 20 ms a thread takes what has arrived, many packets at
+//! * Sockets are *swept*: every 40 ms a thread takes what has arrived, many packets at
 //!   once, instead of being woken for each. When a packet arrived is the kernel's stamp,
 //!   so delays are exact nevertheless, and do not contain this client's own.
 //! * Of a stream's packets, the first few and then one in [`Options::verify`] go through
@@ -65,6 +65,7 @@ pub struct Engine {
     turn: AtomicUsize,
     next: AtomicU64,
     certificate: DtlsCert,
+    dtls_parameters: Value,
     heard: watch::Receiver<u64>,
 }
 
@@ -158,6 +159,7 @@ impl Engine {
         let provider = crypto::from_feature_flags();
         let certificate = provider.dtls_provider.generate_certificate();
         let certificate = certificate.ok_or_else(|| failed("no DTLS certificate"))?;
+        let dtls_parameters = dtls_parameters(&certificate);
         let (hearing, heard) = watch::channel(0);
         let hearing = Arc::new(hearing);
         let mut lanes = Vec::new();
@@ -174,6 +176,7 @@ impl Engine {
             turn: AtomicUsize::new(0),
             next: AtomicU64::new(0),
             certificate,
+            dtls_parameters,
             heard,
         })
     }
@@ -184,26 +187,20 @@ impl Engine {
         self.heard.clone()
     }
 
-    fn rtc(&self, formats: Formats) -> Rtc {
-        let config = session::configuration(formats).set_dtls_cert(self.certificate.clone());
-        RtcConfig::build(config, Instant::now())
+    /// `dtlsParameters` of every end, for `transport:connect`.
+    pub(crate) fn dtls_parameters(&self) -> Value {
+        self.dtls_parameters.clone()
     }
 
-    /// Begins to connect to the server's end. `dtlsParameters`, for `transport:connect`,
-    /// come with it; the server may learn them later.
+    /// Begins to connect to the server's end, which knows the parameters of this one.
     pub(crate) fn open(
         &self,
         direction: Direction,
         formats: Formats,
         remote: Remote,
-    ) -> Result<(Endpoint, Value), StepError> {
-        let mut rtc = self.rtc(formats);
-        let fingerprint = rtc.direct_api().local_dtls_fingerprint().to_string();
-        let (algorithm, value) = fingerprint.split_once(' ').unwrap_or_default();
-        let parameters = json!({
-            "role": "client",
-            "fingerprints": [{ "algorithm": algorithm, "value": value }],
-        });
+    ) -> Result<Endpoint, StepError> {
+        let config = session::configuration(formats).set_dtls_cert(self.certificate.clone());
+        let rtc = RtcConfig::build(config, Instant::now());
         let lane = match direction {
             Direction::Send => 0,
             Direction::Receive => {
@@ -225,7 +222,7 @@ impl Engine {
             formats,
             connected,
         })))?;
-        Ok((endpoint, parameters))
+        Ok(endpoint)
     }
 
     /// What all threads have seen so far.
@@ -241,6 +238,17 @@ impl Engine {
         }
         Ok(all)
     }
+}
+
+fn dtls_parameters(certificate: &DtlsCert) -> Value {
+    let config = RtcConfig::new().set_dtls_cert(certificate.clone());
+    let mut rtc = RtcConfig::build(config, Instant::now());
+    let fingerprint = rtc.direct_api().local_dtls_fingerprint().to_string();
+    let (algorithm, value) = fingerprint.split_once(' ').unwrap_or_default();
+    json!({
+        "role": "client",
+        "fingerprints": [{ "algorithm": algorithm, "value": value }],
+    })
 }
 
 impl Report {

@@ -37,8 +37,10 @@ pub struct Stage {
     pub engine: Engine,
     /// What is measured.
     pub meter: Meter,
-    /// How long an answer, or ICE and DTLS, may take.
+    /// How long an answer may take.
     pub limit: Duration,
+    /// How long ICE and DTLS may take.
+    pub media_limit: Duration,
     /// Media may go to other machines.
     pub allow_remote: bool,
     /// Speakers take a seat first.
@@ -197,9 +199,10 @@ impl Participant {
         transport: &TransportOffer,
     ) -> Result<Endpoint, StepError> {
         let remote = transport.remote(self.stage.allow_remote)?;
-        let (endpoint, dtls) = self.stage.engine.open(direction, self.formats, remote)?;
-        self.tell_dtls(transport, dtls).await?;
-        Ok(endpoint)
+        let engine = &self.stage.engine;
+        // In this order, as clients do.
+        self.tell_dtls(transport, engine.dtls_parameters()).await?;
+        engine.open(direction, self.formats, remote)
     }
 
     /// Produces a voice.
@@ -254,7 +257,7 @@ impl Participant {
         }
         let transport = self.create_transport(Direction::Send).await?;
         let mut endpoint = self.connect(Direction::Send, &transport).await?;
-        endpoint.connected(self.stage.limit).await?;
+        endpoint.connected(self.stage.media_limit).await?;
         let speaker = self.produce(&transport, Voice::new()).await?;
         endpoint.speak(&speaker.voice, LOUD)?;
         self.endpoints.push(endpoint);
@@ -272,7 +275,7 @@ impl Participant {
         for speaker in speakers {
             deferred += u64::from(self.hear(&ear, speaker).await?);
         }
-        ear.connected(self.stage.limit).await?;
+        ear.connected(self.stage.media_limit).await?;
         let id = ear.id();
         self.endpoints.push(ear.endpoint);
         Ok((deferred, id))

@@ -106,34 +106,72 @@ fn a_call_is_connected_once_by_the_first_packet() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     speak(&mut room, 2, 200, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(200), T)), [UserId(2)]);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), T)), []);
+    assert_eq!(
+        connected(&room.on_first_rtp(prod(200), packet(), T)),
+        [UserId(2)]
+    );
+    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
     assert_eq!(room.call().connected, Some((UserId(2), T)));
 }
 
 #[test]
 fn a_call_of_both_is_connected_by_the_last_party() {
     let mut room = room();
-    room.decide_connected(ConnectedWhen::Both);
+    assert_eq!(
+        connected(&room.decide_connected(ConnectedWhen::Both, T)),
+        []
+    );
     enter(&mut room, 1);
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     speak(&mut room, 2, 200, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), T)), []);
-    assert_eq!(connected(&room.on_first_rtp(prod(200), T)), [UserId(2)]);
+    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
+    assert_eq!(
+        connected(&room.on_first_rtp(prod(200), packet(), T)),
+        [UserId(2)]
+    );
 }
 
 #[test]
 fn a_call_of_both_is_connected_when_the_silent_party_leaves() {
     let mut room = room();
-    room.decide_connected(ConnectedWhen::Both);
+    assert_eq!(
+        connected(&room.decide_connected(ConnectedWhen::Both, T)),
+        []
+    );
     for n in 1..=3 {
         enter(&mut room, n);
     }
     for n in 1..=2 {
         speak(&mut room, n, n * 100, Source::Mic);
-        assert_eq!(connected(&room.on_first_rtp(prod(n * 100), T)), []);
+        assert_eq!(
+            connected(&room.on_first_rtp(prod(n * 100), packet(), T)),
+            []
+        );
     }
     let out = room.commit_leave(pid(3), &Departure::Left, T);
     assert_eq!(connected(&out), [UserId(2)]);
+}
+
+#[test]
+fn a_call_is_connected_by_a_decision_that_comes_after_the_packet() {
+    let mut room = room_of_both();
+    enter(&mut room, 1);
+    speak(&mut room, 1, 100, Source::Mic);
+    assert_eq!(connected(&room.on_first_rtp(prod(100), T)), []);
+    enter(&mut room, 2);
+    let later = UnixMs(T.0 + 1);
+    let out = room.decide_connected(ConnectedWhen::First, later);
+    assert_eq!(connected(&out), [UserId(1)]);
+    assert_eq!(room.call().connected, Some((UserId(1), later)));
+    let again = room.decide_connected(ConnectedWhen::First, later);
+    assert_eq!(connected(&again), []);
+}
+
+fn room_of_both() -> RoomState {
+    let limits = Limits {
+        connected_when: ConnectedWhen::Both,
+        ..limits()
+    };
+    RoomState::new(RoomId::new("stage").unwrap(), limits)
 }

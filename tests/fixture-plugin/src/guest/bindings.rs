@@ -6,8 +6,16 @@
 )]
 #![allow(clippy::all, reason = "generated")]
 
+#[cfg(not(feature = "contract-0-2"))]
 wit_bindgen::generate!({
     path: "../../plugin-sdk/wit",
+    world: "plugin",
+    generate_all,
+});
+
+#[cfg(feature = "contract-0-2")]
+wit_bindgen::generate!({
+    path: "contract-0.2",
     world: "plugin",
     generate_all,
 });

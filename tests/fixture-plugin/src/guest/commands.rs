@@ -21,9 +21,10 @@ use crate::{Behaviour, Hook};
 /// The command that behaves as `on-command` is told to.
 pub(super) const RUN: &str = "fixture:run";
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     RUN,
     "fixture:history",
+    "fixture:facts",
     "fixture:calls",
     "fixture:echo",
     "fixture:settings",
@@ -69,6 +70,12 @@ fn respond(call: &Call) -> Response {
                 .with_borrow(|fixture| fixture.history.get(&call.room.id).cloned())
                 .unwrap_or_default();
             answer(&json!({ "history": history }))
+        }
+        "fixture:facts" => {
+            let facts = FIXTURE
+                .with_borrow(|fixture| fixture.facts.get(&call.room.id).cloned())
+                .unwrap_or_default();
+            answer(&json!({ "facts": facts }))
         }
         "fixture:calls" => answer(&json!({ "calls": FIXTURE.with_borrow(|it| it.calls) })),
         "fixture:echo" => echo(call),

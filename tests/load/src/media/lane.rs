@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often all sockets are looked at.
-const SWEEP: Duration = Duration::from_millis(20);
+const SWEEP: Duration = Duration::from_millis(40);
 /// How often those are that connect: their peers wait for each answer.
 const QUICK_SWEEP: Duration = Duration::from_millis(1);
 /// Failures that are kept; there may be one for each endpoint.

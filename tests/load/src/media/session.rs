@@ -180,7 +180,9 @@ impl Session {
     pub(super) fn expect(&mut self, ssrc: u32, mid: &str, voice: Arc<Voice>) {
         let mut direct = self.rtc.direct_api();
         direct.declare_media(mid.into(), MediaKind::Audio);
-        direct.expect_stream_rx(ssrc.into(), None, mid.into(), None);
+        let expected = direct.expect_stream_rx(ssrc.into(), None, mid.into(), None);
+        // What is only counted would be asked for again.
+        expected.suppress_nack(self.verify > 1);
         let stream = Stream {
             voice,
             first_at_ns: None,

@@ -1,0 +1,95 @@
+//! Looks at the streams that have begun, time and again: how far they have come, and
+//! whether they still flow.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future, stream};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::debug;
+
+use super::{Room, registry::Registry};
+use crate::{
+    media::Look,
+    model::{ProducerId, UnixMs},
+    plugin::{Journal, Progress},
+};
+
+/// Streams that are looked at at the same time: each is a request to a worker, which has
+/// packets to forward.
+const IN_FLIGHT: usize = 32;
+
+/// Streams whose progress is handed to the store at once.
+const CHUNK: usize = 512;
+
+/// Looks at all streams once in a while, until the rooms are gone.
+pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let Some(all) = registry.upgrade().map(|registry| registry.all()) else {
+            return;
+        };
+        let begun: Vec<(Weak<Room>, ProducerId)> = all
+            .iter()
+            .flat_map(|room| {
+                let begun: Vec<ProducerId> = room.core.lock().state.begun().collect();
+                begun.into_iter().map(|id| (Arc::downgrade(room), id))
+            })
+            .collect();
+        drop(all);
+        stream::iter(begun)
+            .map(|(room, id)| look(room, id))
+            .buffer_unordered(IN_FLIGHT)
+            .filter_map(future::ready)
+            .chunks(CHUNK)
+            .for_each(|progress| future::ready(journal.progress(progress)))
+            .await;
+    }
+}
+
+/// Looks at one stream; how far it has come, if it is known to run.
+async fn look(room: Weak<Room>, id: ProducerId) -> Option<(ProducerId, Progress)> {
+    let producer = {
+        let room = room.upgrade()?;
+        let core = room.core.lock();
+        core.producers.get(&id)?.producer.clone()
+    };
+    let look = producer.look().await;
+    let reachable = producer.is_reachable();
+    drop(producer);
+    match look {
+        Ok(look) => room.upgrade()?.looked(id, look, reachable),
+        Err(error) => {
+            // Nothing is known, so nothing follows.
+            debug!(producer = %id, %error, "stream not looked at");
+            None
+        }
+    }
+}
+
+impl Room {
+    /// Takes what was seen of a stream. It is known to run if packets have come, or if its
+    /// sender is there and silent for no longer than may be.
+    fn looked(
+        self: &Arc<Self>,
+        id: ProducerId,
+        look: Look,
+        reachable: bool,
+    ) -> Option<(ProducerId, Progress)> {
+        let at = UnixMs::now();
+        let mut runs = false;
+        self.change(|core| {
+            let last = look.received.last_rtp_at;
+            let out = core.state.on_look(id, last, look.grew, at);
+            runs = look.grew || (reachable && !core.state.is_silent(id));
+            out
+        });
+        let media = look.received;
+        runs.then_some((id, Progress { media, at }))
+    }
+}

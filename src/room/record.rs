@@ -1,0 +1,83 @@
+//! Facts on their way to the plugins. Some say how much has been received of a stream, for
+//! which the media is asked: such a fact has its place in the room's order at once, and is
+//! complete a little later.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tracing::debug;
+
+use super::{Core, Room};
+use crate::{
+    media::Producer,
+    model::{MediaCount, ProducerId},
+    plugin::Fact,
+};
+
+/// Counts of streams that facts may wait for at the same time, in all rooms.
+pub(super) const COUNTING: usize = 64;
+
+impl Room {
+    /// Informs the plugins.
+    pub(super) fn inform(&self, core: &mut Core, mut fact: Fact) {
+        let last = matches!(fact, Fact::ProducerClosed { .. });
+        let Some((id, media)) = counted(&mut fact) else {
+            self.journal.tell(fact);
+            return;
+        };
+        let producer = core.producers.get(&id).map(|one| one.producer.clone());
+        *media = match &producer {
+            Some(producer) => producer.received(),
+            // Given up for another, after a last look.
+            None if last => core.displaced.remove(&id).unwrap_or_default(),
+            None => core.displaced.get(&id).copied().unwrap_or_default(),
+        };
+        let known = *media;
+        // Without a runtime the process ends, and what was known last must do.
+        let (Some(producer), Ok(runtime)) = (producer, Handle::try_current()) else {
+            self.journal.tell(fact);
+            return;
+        };
+        // Counted beside those before it, so that one that takes its time delays no other.
+        let count = runtime.spawn(count(producer, Arc::clone(&self.counting)));
+        self.journal.tell_counted(
+            fact,
+            Box::pin(async move { count.await.ok().flatten().unwrap_or(known) }),
+        );
+    }
+}
+
+/// Which stream a fact says the count of, and where.
+fn counted(fact: &mut Fact) -> Option<(ProducerId, &mut MediaCount)> {
+    match fact {
+        Fact::ProducerPaused {
+            producer, media, ..
+        }
+        | Fact::ProducerResumed {
+            producer, media, ..
+        }
+        | Fact::ProducerClosed {
+            producer, media, ..
+        } => Some((producer.id, media)),
+        _ => None,
+    }
+}
+
+/// Asks for a stream's count, if the media answers in time; the stream stays until then.
+async fn count(producer: Producer, counting: Arc<Semaphore>) -> Option<MediaCount> {
+    let look = async {
+        let _turn = counting.acquire().await;
+        producer.look().await
+    };
+    match timeout(Producer::COUNT_LIMIT, look).await {
+        Ok(Ok(look)) => Some(look.received),
+        Ok(Err(error)) => {
+            debug!(producer = %producer.id(), %error, "not counted: as it was known last");
+            None
+        }
+        Err(_) => {
+            debug!(producer = %producer.id(), "not counted in time: as it was known last");
+            None
+        }
+    }
+}
