@@ -143,7 +143,7 @@ pub(super) fn one_end(evidence: &Evidence<'_>, books: &Books<'_>, audit: &mut Au
             found("its client did not end it, and no kill did".to_owned());
         }
         audit.counts.recovered += u64::from(is_recovered);
-        audit.counts.billed_ms += end.number("/durationMs").unwrap_or_default();
+        audit.counts.billed_ms += end.number("/billedMs").unwrap_or_default();
     }
 }
 

@@ -45,7 +45,7 @@ impl Case {
     fn stopped(&mut self, reason: &str, ended_at: u64) -> &mut Self {
         let payload = json!({
             "producerId": "p", "reason": reason, "startedAt": 1_010, "endedAt": ended_at,
-            "durationMs": ended_at - 1_010,
+            "billedMs": ended_at - 1_010,
         });
         self.entry(json!("billing"), "billing.stopped", &payload)
     }
