@@ -46,6 +46,7 @@ async fn load(url: &str) {
         .unwrap(),
         meter: Meter::default(),
         limit: Duration::from_secs(20),
+        media_limit: Duration::from_secs(20),
         allow_remote: false,
         take_seats: true,
     });

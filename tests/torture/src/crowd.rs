@@ -90,6 +90,7 @@ impl Crowd {
             })?,
             meter: Meter::default(),
             limit: LIMIT,
+            media_limit: LIMIT,
             allow_remote: false,
             take_seats: true,
         };

@@ -245,6 +245,7 @@ workers = 1
 
 [rooms]
 max_active_speakers = 0
+heartbeat_ms = {}
 
 [[sinks]]
 name = "receiver"
@@ -275,6 +276,7 @@ retry_limit = 30
 breaker = {{ failures = 20, window_ms = 5000, probe_after_ms = 300 }}
 settings = {{ publish = true, hooks = {{ {} }} }}
 "#,
+        HEARTBEAT.as_millis(),
         hooks.join(", ")
     )
 }

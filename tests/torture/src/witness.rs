@@ -110,7 +110,8 @@ pub(crate) struct Witness(Mutex<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     takes: Vec<Take>,
-    voices: Vec<Arc<Voice>>,
+    /// What each sends; none once its server has been killed.
+    voices: Vec<Option<Arc<Voice>>>,
     by_voice: HashMap<u32, usize>,
     by_producer: HashMap<String, usize>,
     /// Steps that failed, which is nothing wrong with a server that is killed.
@@ -125,7 +126,7 @@ impl Witness {
         seen.by_voice.insert(voice.ssrc(), at);
         seen.by_producer.insert(take.producer.clone(), at);
         seen.takes.push(take);
-        seen.voices.push(Arc::clone(voice));
+        seen.voices.push(Some(Arc::clone(voice)));
     }
 
     /// Its client begins to send.
@@ -145,7 +146,7 @@ impl Witness {
     /// Its client is about to end it, silent or sending.
     pub(crate) fn ends(&self, producer: &str, how: How) {
         self.change(producer, |take, voice| {
-            let sent = voice.sent();
+            let sent = sent(voice);
             let late = if how == How::Quiet { 0 } else { SECOND };
             take.end = Some(End {
                 how,
@@ -155,12 +156,14 @@ impl Witness {
         });
     }
 
-    /// The server of this life was killed.
+    /// The server of this life was killed: what is sent from now on, nobody takes.
     pub(crate) fn killed(&self, life: u32, at: Nanos) {
         let mut seen = self.0.lock();
-        let takes = seen.takes.iter_mut();
-        for take in takes.filter(|take| take.life == life) {
+        let Seen { takes, voices, .. } = &mut *seen;
+        let all = takes.iter_mut().zip(voices);
+        for (take, voice) in all.filter(|(take, _)| take.life == life) {
             take.killed_at = Some(at);
+            take.sent = sent(voice.take().as_deref());
         }
     }
 
@@ -190,7 +193,9 @@ impl Witness {
         let seen = self.0.lock();
         let mut takes = seen.takes.clone();
         for (take, voice) in takes.iter_mut().zip(&seen.voices) {
-            take.sent = voice.sent();
+            if voice.is_some() {
+                take.sent = sent(voice.as_deref());
+            }
         }
         takes
     }
@@ -199,7 +204,7 @@ impl Witness {
         self.0.lock().failures.clone()
     }
 
-    fn change(&self, producer: &str, change: impl FnOnce(&mut Take, &Voice)) {
+    fn change(&self, producer: &str, change: impl FnOnce(&mut Take, Option<&Voice>)) {
         let mut seen = self.0.lock();
         let Seen {
             takes,
@@ -211,7 +216,11 @@ impl Witness {
             return;
         };
         if let Some((take, voice)) = takes.get_mut(at).zip(voices.get(at)) {
-            change(take, voice);
+            change(take, voice.as_deref());
         }
     }
+}
+
+fn sent(voice: Option<&Voice>) -> u64 {
+    voice.map_or(0, Voice::sent)
 }

@@ -45,7 +45,7 @@ impl Case {
     fn stopped(&mut self, reason: &str, ended_at: u64) -> &mut Self {
         let payload = json!({
             "producerId": "p", "reason": reason, "startedAt": 1_010, "endedAt": ended_at,
-            "durationMs": ended_at - 1_010,
+            "billedMs": ended_at - 1_010,
         });
         self.entry(json!("billing"), "billing.stopped", &payload)
     }
@@ -170,8 +170,8 @@ fn what_was_never_sent_is_not_billed() {
 fn a_kill_ends_what_it_cut_off_at_the_last_heartbeat() {
     for (ended_at, broken) in [
         (9_500, &[][..]),
-        (8_100, &[]),
-        (7_900, &["one end"]),
+        (7_100, &[]),
+        (6_900, &["one end"]),
         (10_100, &["one end"]),
     ] {
         let mut case = Case::new(&[killed(1_005)]);
