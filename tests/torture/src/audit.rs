@@ -54,6 +54,8 @@ pub struct Counts {
     pub announced: u64,
     /// Those of which either is true.
     pub observed: u64,
+    /// Those of which a packet was heard although its client had muted them before they sent.
+    pub heard_while_muted: u64,
     /// `billing.started`.
     pub started: u64,
     /// `billing.stopped`.
@@ -135,6 +137,10 @@ impl Audit {
         counts.heard = of(|take| take.heard_at.is_some());
         counts.announced = of(|take| take.announced_at.is_some());
         counts.observed = of(|take| take.observed_at().is_some());
+        counts.heard_while_muted = of(|take| {
+            let before = |heard| take.unmuted_at.is_none_or(|unmuted| heard < unmuted);
+            take.muted_first && take.heard_at.is_some_and(before)
+        });
         counts.started = books.number("billing.started");
         counts.stopped = books.number("billing.stopped");
         counts.entries = books.entries.len() as u64;

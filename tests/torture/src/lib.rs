@@ -16,7 +16,10 @@
 //!
 //! A first packet is **observed** at the moment at which the first of these happens: a
 //! packet of the producer that authenticates and carries what was sent reaches a listener's
-//! socket (the kernel's stamp), or a client is told `audio:firstRtp`.
+//! socket (the kernel's stamp), or a client is told `audio:firstRtp`. Of a producer that its
+//! client has muted before it sent anything, the first of these is its unmuting: a mute
+//! reaches the media a moment after its answer, and what slips through is no beginning (it is
+//! counted, `heardWhileMuted`).
 //!
 //! 1. *Heard is billed.* A producer whose first packet was observed has exactly one
 //!    `billing.started`. One exception, and it is counted: media is forwarded without

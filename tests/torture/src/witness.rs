@@ -56,6 +56,10 @@ pub struct Take {
     pub life: u32,
     /// When its first packet was sent.
     pub sent_at: Option<Nanos>,
+    /// Its client muted it before it sent anything.
+    pub muted_first: bool,
+    /// When its client asked to unmute it, if it was muted first.
+    pub unmuted_at: Option<Nanos>,
     /// When a packet of it first reached a listener.
     pub heard_at: Option<Nanos>,
     /// When a client was first told of its first packet.
@@ -78,6 +82,8 @@ impl Take {
             room: room.to_owned(),
             life,
             sent_at: None,
+            muted_first: false,
+            unmuted_at: None,
             heard_at: None,
             announced_at: None,
             end: None,
@@ -86,13 +92,18 @@ impl Take {
         }
     }
 
-    /// When its first packet was observed.
+    /// When its first packet was observed. What slips through while it is muted is no
+    /// beginning.
     #[must_use]
     pub fn observed_at(&self) -> Option<Nanos> {
         // What was on its way when the server was killed was sent before.
         let told = self.announced_at;
         let told = told.map(|told| self.killed_at.map_or(told, |killed| told.min(killed)));
-        [self.heard_at, told].into_iter().flatten().min()
+        let heard = match (self.muted_first, self.unmuted_at) {
+            (false, _) => self.heard_at,
+            (true, unmuted) => self.heard_at.max(unmuted).filter(|_| unmuted.is_some()),
+        };
+        [heard, told].into_iter().flatten().min()
     }
 
     /// How long before the server's death something happened; none if it has not died.
@@ -133,6 +144,18 @@ impl Witness {
     pub(crate) fn sends(&self, producer: &str) {
         self.change(producer, |take, _| {
             take.sent_at.get_or_insert_with(now);
+        });
+    }
+
+    /// Its client muted it, and has not sent anything.
+    pub(crate) fn muted(&self, producer: &str) {
+        self.change(producer, |take, _| take.muted_first = true);
+    }
+
+    /// Its client is about to unmute it.
+    pub(crate) fn unmutes(&self, producer: &str) {
+        self.change(producer, |take, _| {
+            take.unmuted_at.get_or_insert_with(now);
         });
     }
 

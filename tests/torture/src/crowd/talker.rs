@@ -11,7 +11,7 @@ use voice_room_load::{
 use super::{Person, Room, Scene};
 use crate::{
     random::Chance,
-    witness::{How, Take},
+    witness::{How, Take, Witness},
 };
 
 /// Silence before a producer is closed, after which all that was sent has arrived.
@@ -85,10 +85,12 @@ impl Talker {
         let is_muted = self.chance.percent(12);
         if is_muted {
             self.ask("audio:selfMute").await?;
+            self.note(Witness::muted);
         }
         self.send()?;
         self.chance.rest(60..2_000).await;
         if is_muted {
+            self.note(Witness::unmutes);
             self.ask("audio:selfUnmute").await?;
             self.chance.rest(60..500).await;
         } else if self.chance.percent(35) {
@@ -133,6 +135,13 @@ impl Talker {
             .send_modify(|all| all.push(speaker.clone()));
         self.current = Some(speaker);
         Ok(())
+    }
+
+    /// Notes something of what is produced now.
+    fn note(&self, of: fn(&Witness, &str)) {
+        if let Some(speaker) = &self.current {
+            of(&self.scene.witness, &speaker.producer);
+        }
     }
 
     fn send(&self) -> Result<(), StepError> {
