@@ -101,7 +101,10 @@ impl Take {
         let told = told.map(|told| self.killed_at.map_or(told, |killed| told.min(killed)));
         let heard = match (self.muted_first, self.unmuted_at) {
             (false, _) => self.heard_at,
-            (true, unmuted) => self.heard_at.max(unmuted).filter(|_| unmuted.is_some()),
+            (true, unmuted) => self
+                .heard_at
+                .zip(unmuted)
+                .map(|(heard, since)| heard.max(since)),
         };
         [heard, told].into_iter().flatten().min()
     }

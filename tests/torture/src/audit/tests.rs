@@ -153,6 +153,26 @@ fn what_a_client_was_told_after_the_kill_was_said_before_it() {
 }
 
 #[test]
+fn what_slips_through_a_mute_is_no_beginning_and_is_counted() {
+    let muted = Take {
+        muted_first: true,
+        ..killed(1_005)
+    };
+    let counts = Case::new(std::slice::from_ref(&muted)).audit().counts;
+    assert_eq!((counts.observed, counts.heard_while_muted), (0, 1));
+    let unmuted = Take {
+        unmuted_at: Some(2_000 * MS),
+        ..muted
+    };
+    assert_eq!(unmuted.observed_at(), Some(2_000 * MS));
+    let silent = Take {
+        heard_at: None,
+        ..unmuted
+    };
+    assert_eq!(silent.observed_at(), None);
+}
+
+#[test]
 fn what_was_never_sent_is_not_billed() {
     let silent = Take {
         sent: 0,
