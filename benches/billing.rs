@@ -31,7 +31,7 @@ mod peer;
 mod support;
 
 use std::{
-    fs,
+    fs, slice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -43,8 +43,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use voice_room::{
-    config::{LedgerConfig, PluginConfig, SigningKey, SinkConfig, SinkKind, WebhookConfig},
-    model::{FactId, FirstPacket, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId},
+    config::{Grants, LedgerConfig, PluginConfig, SigningKey, SinkConfig, SinkKind, WebhookConfig},
+    model::{
+        Codec, FactId, FirstPacket, ParticipantId, ProducerId, RoomId, Source, UnixMs, User, UserId,
+    },
     plugin::{Fact, Journal, ParticipantView, PluginHost, ProducerView, RoomView},
     room::Event,
     sinks::Sinks,
@@ -102,7 +104,7 @@ impl Speaker {
 async fn starts(rounds: usize) {
     let teller = fixture(json!({ "hooks": { "on-first-rtp": "tell" } })).unwrap();
     let teller = PluginConfig {
-        grants: voice_room::config::Grants::All,
+        grants: Grants::AllAsked,
         ..teller
     };
     let mut waits = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
@@ -176,7 +178,7 @@ async fn grown(ledger: &Ledger, to: u64) {
 }
 
 fn first_rtp(room: &RoomId, stream: u64) -> Fact {
-    let producer = ProducerId::random();
+    let producer = ProducerId(uuid::Uuid::new_v4());
     let at = UnixMs::now();
     let user = User {
         id: UserId(stream),
@@ -198,6 +200,11 @@ fn first_rtp(room: &RoomId, stream: u64) -> Fact {
         producer: ProducerView {
             id: producer,
             source: Source::Mic,
+            codec: Codec {
+                mime_type: "audio/opus".to_owned(),
+                clock_rate: 48_000,
+                channels: 2,
+            },
         },
         packet: FirstPacket {
             ssrc: 1,
@@ -245,7 +252,8 @@ async fn webhooks(events: usize) {
     // The lock on the directory goes with the last of them.
     host.shutdown(LIMIT).await;
     drop((host, store));
-    let store = Store::open_with(dir.path(), &LedgerConfig::default(), &[sink.clone()]).unwrap();
+    let store =
+        Store::open_with(dir.path(), &LedgerConfig::default(), slice::from_ref(&sink)).unwrap();
     let began = Instant::now();
     let sinks = Sinks::start(&[sink], &store).unwrap();
     let all_taken = async {

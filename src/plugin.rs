@@ -410,7 +410,7 @@ impl PluginHost {
         let mut begin = Vec::new();
         for plugin in self.with_hook(input.hook()) {
             if let Some(lane) = plugin.lane(input.room())
-                && lane.tell(Telling::new(&input)) == Told::Begins
+                && lane.tell(&Telling::new(&input)) == Told::Begins
             {
                 begin.push(Arc::clone(lane));
             }

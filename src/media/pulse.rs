@@ -23,6 +23,8 @@ pub struct Look {
 pub(super) struct Pulse {
     received: MediaCount,
     looked_at: Option<UnixMs>,
+    /// When packets were last seen to come, having not come before.
+    came: Option<UnixMs>,
     /// Since when there has been no packet, as the worker says.
     idle: Option<UnixMs>,
 }
@@ -33,12 +35,20 @@ impl Pulse {
         let again = self.idle.take().is_some();
         if again || self.received.last_rtp_at.is_none() {
             self.received.last_rtp_at = Some(at);
+            self.came = Some(at);
         }
         again
     }
 
-    /// The last packet came at this time.
+    /// The last packet came at this time, says the worker. It says the same of a stream of
+    /// which too little arrives: then one was seen later.
     pub(super) fn stopped(&mut self, since: UnixMs) {
+        let came = self
+            .came
+            .is_some_and(|at| at.0 > since.0.saturating_add(APART_MS));
+        if came {
+            return;
+        }
         self.idle = Some(since);
         self.received.last_rtp_at = Some(since);
     }
@@ -104,6 +114,16 @@ mod tests {
         assert!(pulse.flows(UnixMs(16_000)), "again");
         assert!(!pulse.flows(UnixMs(16_500)), "still");
         assert_eq!(last(&pulse), Some(16_000));
+    }
+
+    #[test]
+    fn what_came_after_it_is_said_to_have_stopped_shows_that_it_has_not() {
+        let mut pulse = Pulse::default();
+        pulse.flows(UnixMs(5_000));
+        pulse.stopped(UnixMs(3_600));
+        assert_eq!(last(&pulse), Some(5_000));
+        pulse.look(50, 1, UnixMs(6_000));
+        assert_eq!(last(&pulse), Some(6_000));
     }
 
     #[test]

@@ -298,7 +298,7 @@ impl Journal {
             let Some(lane) = plugin.lane(input.room()) else {
                 continue;
             };
-            let told = lane.tell(telling(&input, &receipt));
+            let told = lane.tell(&telling(&input, &receipt));
             if told == Told::Refused {
                 continue;
             }

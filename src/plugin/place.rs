@@ -462,7 +462,7 @@ impl Place {
             };
             let input = Arc::new(Input::Fact(fact));
             let lane = self.lane(&timer.room);
-            match lane.map_or(Told::Refused, |lane| lane.tell(Telling::new(&input))) {
+            match lane.map_or(Told::Refused, |lane| lane.tell(&Telling::new(&input))) {
                 Told::Queued => {}
                 Told::Begins => begin.extend(lane.map(Arc::clone)),
                 Told::Refused | Told::Stopped => refused.push(timer),

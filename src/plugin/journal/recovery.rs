@@ -77,7 +77,7 @@ fn tell_owed(plugin: &Place) {
         let Some(lane) = plugin.lane(input.room()) else {
             continue;
         };
-        if lane.tell(Telling::left_over(&input, &receipt)) == Told::Begins {
+        if lane.tell(&Telling::left_over(&input, &receipt)) == Told::Begins {
             begin.push(Arc::clone(lane));
         }
     }

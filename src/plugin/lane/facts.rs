@@ -27,12 +27,12 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 
 impl Lane {
     /// Tells, and does not wait.
-    pub(in crate::plugin) fn tell(&self, telling: Telling) -> Told {
+    pub(in crate::plugin) fn tell(&self, telling: &Telling) -> Told {
         let common = &self.common;
         let mut state = self.state.lock();
         if state.stopped {
             drop(state);
-            self.lose(&telling, &Failure::Stopped);
+            self.lose(telling, &Failure::Stopped);
             return Told::Stopped;
         }
         let begins = matches!(state.slot, Slot::Ready(_)) && state.queue.is_idle();
@@ -43,7 +43,7 @@ impl Lane {
             Pushed::Whole => common.meters.queued.increment(1),
             Pushed::Forgot => common.meters.dropped.increment(1),
             Pushed::Refused => {
-                self.lose(&telling, &Failure::Overloaded);
+                self.lose(telling, &Failure::Overloaded);
                 return Told::Refused;
             }
         }

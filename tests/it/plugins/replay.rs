@@ -373,7 +373,7 @@ async fn what_comes_out_otherwise_is_shown_with_both_sides() {
     );
     assert!(shown.ends_with("3 calls differ.\n"), "{shown}");
 
-    let through_another = PluginConfig::new("fixture", component("plugins/billing.wasm"));
+    let through_another = PluginConfig::new("fixture", component("plugins/moderation.wasm"));
     let report = replayed(&text, &through_another).await;
     // It does not know these settings, and decides on nothing.
     assert_eq!(report.not_started, 1);

@@ -158,7 +158,7 @@ fn a_call_is_connected_by_a_decision_that_comes_after_the_packet() {
     let mut room = room_of_both();
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), T)), []);
+    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
     enter(&mut room, 2);
     let later = UnixMs(T.0 + 1);
     let out = room.decide_connected(ConnectedWhen::First, later);
@@ -173,5 +173,5 @@ fn room_of_both() -> RoomState {
         connected_when: ConnectedWhen::Both,
         ..limits()
     };
-    RoomState::new(RoomId::new("stage").unwrap(), limits)
+    RoomState::new(RoomId::new("stage").unwrap(), FactId::random(), limits)
 }
