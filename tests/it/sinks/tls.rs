@@ -153,7 +153,7 @@ async fn a_receiver_that_cannot_prove_who_it_is_gets_nothing() {
     for (receiver, problem) in cases {
         let house = House::open(&[trusting(&receiver, &ca_file)]);
         house.publish("r", "t", 1);
-        let fails = |failing: &voice_room::sinks::Failing| {
+        let fails = |failing: &voice_room::store::Failing| {
             failing.failures >= 2 && failing.problem.contains(problem)
         };
         house
