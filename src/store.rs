@@ -234,7 +234,7 @@ impl Store {
             .map_err(StoreError::Thread)?;
         let open = Open {
             data_dir: data_dir.to_owned(),
-            node: keep.node.clone(),
+            node: node_name(&keep.node),
             spaces,
             disk: link,
             ledger,
@@ -378,6 +378,15 @@ fn letter_line(letter: serde_json::Value) -> Box<[u8]> {
         .or_insert_with(|| Uuid::now_v7().to_string().into());
     let line = serde_json::Value::Object(object).to_string();
     line.into_bytes().into_boxed_slice()
+}
+
+/// What this server is called, where it is configured so.
+fn node_name(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    let name = hostname::get().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// Removes what has expired, a space at a time.

@@ -24,7 +24,7 @@ pub const PUBLISHED_FILE: &str = "published.jsonl";
 /// not taken yet is kept besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
-    /// What this server is called in its entries. Default: the machine's host name.
+    /// What this server is called in its entries. Default empty: by the machine's host name.
     pub node: String,
     /// Older entries may go. Default 30 days.
     pub age: Duration,
@@ -37,7 +37,7 @@ pub struct LedgerConfig {
 impl Default for LedgerConfig {
     fn default() -> Self {
         Self {
-            node: host_name(),
+            node: String::new(),
             age: DAY * 30,
             entries: 10_000_000,
             bytes: 1024 * MIB,
@@ -164,15 +164,14 @@ impl WebhookConfig {
     }
 }
 
-/// How the machine is called.
-fn host_name() -> String {
-    let name = hostname::get().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
 pub(super) fn ledger(root: &mut Section<'_>) -> LedgerConfig {
+    let node = Kind::text(
+        "a text of at most 128 characters",
+        |text| (text.chars().count() <= 128).then(|| text.to_owned()),
+        |text| Value::from(text.as_str()),
+    );
     LedgerConfig {
-        node: root.value("ledger.node", &kind::non_empty(), host_name()),
+        node: root.value("ledger.node", &node, String::new()),
         age: DAY * root.value("ledger.keep_days", &kind::whole(1..=36_500), 30),
         entries: root.value(
             "ledger.keep_entries",
