@@ -23,7 +23,7 @@ impl Case {
         }
     }
 
-    fn entry(&mut self, plugin: Value, topic: &str, payload: &Value) -> &mut Self {
+    fn entry(&mut self, plugin: Option<&str>, topic: &str, payload: &Value) -> &mut Self {
         let seq = self.pages.lines.len() + 1;
         let line = json!({
             "seq": seq, "at": 0, "id": format!("id-{seq}"), "plugin": plugin, "topic": topic,
@@ -39,7 +39,7 @@ impl Case {
 
     fn started(&mut self) -> &mut Self {
         let payload = json!({ "producerId": "p", "userId": 7, "roomId": "r", "at": 1_010 });
-        self.entry(json!("billing"), "billing.started", &payload)
+        self.entry(Some("billing"), "billing.started", &payload)
     }
 
     fn stopped(&mut self, reason: &str, ended_at: u64) -> &mut Self {
@@ -47,16 +47,16 @@ impl Case {
             "producerId": "p", "reason": reason, "startedAt": 1_010, "endedAt": ended_at,
             "billedMs": ended_at - 1_010,
         });
-        self.entry(json!("billing"), "billing.stopped", &payload)
+        self.entry(Some("billing"), "billing.stopped", &payload)
     }
 
     fn fact(&mut self, topic: &str, payload: &Value) -> &mut Self {
-        self.entry(Value::Null, topic, payload)
+        self.entry(None, topic, payload)
     }
 
     fn told(&mut self, hook: &str) -> &mut Self {
         let said = json!(format!("{hook} 7 p"));
-        self.entry(json!("fixture"), "fixture.told", &said)
+        self.entry(Some("fixture"), "fixture.told", &said)
     }
 
     fn closed(&mut self, reason: &str, packets: u64) -> &mut Self {
