@@ -410,7 +410,8 @@ impl Lane {
         self.unqueue(refused);
     }
 
-    /// Waits until nothing waits and nothing runs; what was to be told later is told now.
+    /// Waits until nothing waits and nothing runs; what was to be told later is told now, or,
+    /// where it is kept, after the next start.
     pub(super) async fn drained(self: &Arc<Self>) {
         loop {
             let idle = self.idle.notified();
@@ -420,7 +421,7 @@ impl Lane {
                 let mut state = self.state.lock();
                 let ready = matches!(state.slot, Slot::Ready(_));
                 let left_alone = self.common.breaker.state() != BreakerState::Closed;
-                if ready && (state.queue.len() == 0 || left_alone) {
+                if ready && (state.queue.is_drained() || left_alone) {
                     return;
                 }
                 state.queue.release_all();

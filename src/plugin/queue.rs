@@ -90,6 +90,11 @@ impl Telling {
         self.receipt.is_some()
     }
 
+    /// Whether it has failed, and is kept for the next start of the server.
+    fn can_wait(&self) -> bool {
+        self.tries > 0 && self.is_recorded()
+    }
+
     fn is_ready(&self) -> bool {
         self.receipt
             .as_ref()
@@ -283,14 +288,22 @@ impl Queue {
         }
     }
 
-    /// All parked facts that can be told are to be told now.
+    /// All parked facts that can be told are to be told now, but for those that have failed
+    /// and can wait until the server starts again.
     pub(super) fn release_all(&mut self) {
-        let can = |parked: &VecDeque<Telling>| parked.front().is_none_or(Telling::is_ready);
-        let rooms = self.parked.iter().filter(|(_, parked)| can(parked));
+        let can = |first: &Telling| first.is_ready() && !first.can_wait();
+        let rooms = self.parked.iter();
+        let rooms = rooms.filter(|(_, parked)| parked.front().is_none_or(can));
         let rooms: Vec<RoomId> = rooms.map(|(room, _)| room.clone()).collect();
         for room in &rooms {
             self.release(room);
         }
+    }
+
+    /// Whether nothing is left but what [`Self::release_all`] leaves.
+    pub(super) fn is_drained(&self) -> bool {
+        let waits = |parked: &VecDeque<Telling>| parked.front().is_some_and(Telling::can_wait);
+        self.is_idle() && self.parked.values().all(waits)
     }
 
     /// A fact has been dealt with: what its room holds behind it is next.

@@ -196,6 +196,25 @@ fn a_fact_without_its_receipt_holds_up_its_room_alone() {
 }
 
 #[test]
+fn at_the_end_a_recorded_fact_that_has_failed_waits_for_the_next_start() {
+    let mut queue = Queue::default();
+    let (mut failed, receipt) = recorded("a", 1);
+    receipt.set(left_in("a", 1)).unwrap();
+    failed.tries = 1;
+    queue.park(failed);
+    queue.tell(Telling::new(&left_in("a", 2)));
+    let mut forgotten = Telling::new(&left_in("b", 3));
+    forgotten.tries = 1;
+    queue.park(forgotten);
+    assert!(!queue.is_drained());
+    queue.release_all();
+    assert_eq!(next(&mut queue), Some(("b".to_owned(), 3)));
+    assert_eq!(next(&mut queue), None);
+    assert!(queue.is_drained());
+    assert_eq!(queue.into_facts().len(), 2);
+}
+
+#[test]
 fn what_comes_behind_a_parked_fact_does_not_hurry_it() {
     let mut queue = Queue::default();
     let room = RoomId::new("a").unwrap();

@@ -68,9 +68,13 @@ async fn the_readmes_verifier_takes_what_the_server_gives_out_and_nothing_else()
     let all = lines(0).await;
     assert_eq!(all.lines().count(), 6);
     assert_eq!(verify(&program, &all), Ok(()));
-    // The file among the sinks has the same lines.
+    // The file among the sinks has the same lines, as far as plugins have published them.
     let file = std::fs::read_to_string(api.dir.path().join("published.jsonl")).unwrap();
-    assert_eq!(verify(&program, &file), Ok(()));
+    let published = all.lines().filter(|line| !line.contains("\"plugin\":null"));
+    assert_eq!(
+        file.lines().collect::<Vec<_>>(),
+        published.collect::<Vec<_>>()
+    );
 
     let (_, page) = api.ask("/ledger?after=2").await;
     let anchor = page["anchor"]["hash"].as_str().unwrap();

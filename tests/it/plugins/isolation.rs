@@ -201,7 +201,7 @@ async fn facts_of_a_guest_that_traps_at_random_are_counted_once_each() {
         settings,
         retry_limit: 30,
         breaker: BreakerConfig {
-            failures: 0,
+            failures: u32::MAX,
             ..BreakerConfig::default()
         },
         ..beside_each_other(Isolation::Live)

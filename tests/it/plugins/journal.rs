@@ -63,7 +63,7 @@ impl Stream {
 fn teller(hooks: &Value) -> PluginConfig {
     PluginConfig {
         breaker: BreakerConfig {
-            failures: 0,
+            failures: u32::MAX,
             ..BreakerConfig::default()
         },
         ..fixture(&json!({ "publish": true, "hooks": hooks }))
@@ -176,11 +176,13 @@ async fn a_fact_that_a_plugin_fails_is_told_again_after_a_crash_and_only_then_se
 
     let broken = after_crash(&rig, &[teller(&json!({ "on-first-rtp": "trap" }))]).await;
     let mended = after_crash(&broken, &[teller(&json!({}))]).await;
-    let told = ["media.first-rtp", "on-first-rtp"];
-    assert_eq!(story(&mended, 2).await[..2], told);
-    // What the crashes have left open ends, once.
-    let whole = [told, ["media.closed", "on-producer-closed"]].concat();
-    assert_eq!(story(&mended, 4).await, whole);
+    // What the first crash has left open was ended after it, once. The plugin is told all of
+    // it in order, whatever the ledger has got to by then.
+    let whole = story(&mended, 4).await;
+    let told = |told: &&String| told.starts_with("on-");
+    let told: Vec<&String> = whole.iter().filter(told).collect();
+    assert_eq!(told, ["on-first-rtp", "on-producer-closed"]);
+    assert_eq!(whole[..2], ["media.first-rtp", "media.closed"]);
 
     let again = after_crash(&mended, &[teller(&json!({}))]).await;
     again.host.shutdown(LIMIT).await;
