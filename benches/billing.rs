@@ -145,7 +145,7 @@ impl Billing {
         let host = PluginHost::load(&[standard("billing").unwrap()], &store)
             .await
             .unwrap();
-        host.connect(|_, _, _| {}, |_| 1);
+        host.connect(|_, _, _| {}, |_| 1).await;
         Self { host, store, dir }
     }
 
@@ -291,8 +291,7 @@ async fn recovery(sessions: usize) {
     let host = PluginHost::load(&[standard("billing").unwrap()], &store)
         .await
         .unwrap();
-    host.connect(|_, _, _| {}, |_| 0);
-    host.recover().await;
+    host.connect(|_, _, _| {}, |_| 0).await;
     let recovered = began.elapsed();
     grown(&store.ledger(), before + 2 * sessions as u64).await;
     let told = began.elapsed();

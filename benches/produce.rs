@@ -49,10 +49,9 @@ impl Side {
         let outbox = config.sessions.outbox_capacity;
         let rooms = Rooms::new(config.rooms.clone(), outbox, media.clone(), host.clone());
         let carrier = rooms.clone();
-        host.connect(
-            move |room, plugin, actions| carrier.carry_out(room, plugin, actions),
-            |_| 1,
-        );
+        let carry_out =
+            move |room: &_, plugin: &_, actions| carrier.carry_out(room, plugin, actions);
+        host.connect(carry_out, |_| 1).await;
         let user = Arc::new(User {
             id: UserId(1),
             name: Some("Ada".to_owned()),

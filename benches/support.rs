@@ -124,7 +124,7 @@ impl Bench {
     pub(crate) async fn on(dir: tempfile::TempDir, plugins: &[PluginConfig]) -> Outcome<Self> {
         let store = Store::open(dir.path())?;
         let host = PluginHost::load(plugins, &store).await?;
-        host.connect(|_, _, _| {}, |_| 1);
+        host.connect(|_, _, _| {}, |_| 1).await;
         let user = User {
             id: UserId(7),
             name: Some("Ada Lovelace".to_owned()),

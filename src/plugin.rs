@@ -286,9 +286,12 @@ impl PluginHost {
 
     /// Says how plugins reach the rooms, once, before the first call: where actions go, and
     /// how many participants a room has. The closures must not block: the next call of the
-    /// same lane waits for them. From then on timers are told, so it must be called within
-    /// the runtime.
-    pub fn connect(
+    /// same lane waits for them.
+    ///
+    /// Then plugins are told what an earlier run of the server has left untold, and what it
+    /// has left open is ended; from then on timers are told. So it must be called within the
+    /// runtime, before there are rooms.
+    pub async fn connect(
         &self,
         carry_out: impl Fn(&RoomId, &Arc<str>, Vec<Action>) + Send + Sync + 'static,
         participants: impl Fn(&RoomId) -> u32 + Send + Sync + 'static,
@@ -298,6 +301,8 @@ impl PluginHost {
             tracing::error!("where actions go has been said before; that stands");
             return;
         }
+        journal::recover(self).await;
+        // Those that were due meanwhile know of the ends.
         for plugin in &self.shared.plugins {
             plugin.begin_timers();
         }
@@ -388,12 +393,6 @@ impl PluginHost {
     #[must_use]
     pub fn journal(&self) -> Journal {
         Journal::new(self.clone())
-    }
-
-    /// Tells plugins what an earlier run of the server has left untold, and ends what it has
-    /// left open. To be called once, before there are rooms, after [`Self::connect`].
-    pub async fn recover(&self) {
-        journal::recover(self).await;
     }
 
     /// Whether plugins count on facts that must not be lost, and the disk does not take them.

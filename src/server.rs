@@ -82,7 +82,7 @@ pub async fn run(
     // The rooms hold the plugins and the media, so these hold the rooms weakly.
     let carrier = rooms.downgrade();
     let counter = rooms.downgrade();
-    plugins.connect(
+    let connected = plugins.connect(
         move |room, plugin, actions| {
             if let Some(rooms) = carrier.upgrade() {
                 rooms.carry_out(room, plugin, actions);
@@ -95,7 +95,7 @@ pub async fn run(
         },
     );
     // Before there is anything new to tell.
-    plugins.recover().await;
+    connected.await;
     let mourner = rooms.downgrade();
     tokio::spawn(async move {
         while let Some(worker) = deaths.recv().await {

@@ -7,7 +7,7 @@
 //! crash it is told again, or has taken effect, but never both.
 //!
 //! What a crash would leave open, running streams and rooms, is noted as well, and ended by
-//! [`PluginHost::recover`] with reason [`RECOVERED`].
+//! [`PluginHost::connect`] with reason [`RECOVERED`].
 
 mod open;
 mod recovery;

@@ -70,7 +70,7 @@ impl House {
         let (media, mut deaths) = Media::start(media).await.unwrap();
         let rooms = Rooms::new(rooms, 1_024, media.clone(), plugins.clone());
         let (carrier, counter) = (rooms.downgrade(), rooms.downgrade());
-        plugins.connect(
+        let connected = plugins.connect(
             move |room, plugin, actions| {
                 if let Some(rooms) = carrier.upgrade() {
                     rooms.carry_out(room, plugin, actions);
@@ -82,6 +82,7 @@ impl House {
                     .map_or(0, |rooms| rooms.participants(room))
             },
         );
+        connected.await;
         let mourner = rooms.clone();
         tokio::spawn(async move {
             while let Some(worker) = deaths.recv().await {

@@ -112,7 +112,7 @@ impl Rig {
         let host = PluginHost::load(plugins, &store).await?;
         let carried = Carried::default();
         let all = Arc::clone(&carried);
-        host.connect(
+        let connected = host.connect(
             move |room, plugin, actions| {
                 let mut carried = all.lock();
                 for action in actions {
@@ -121,6 +121,7 @@ impl Rig {
             },
             |_| 0,
         );
+        connected.await;
         Ok(Self {
             host,
             store,
