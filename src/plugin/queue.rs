@@ -50,8 +50,10 @@ pub(super) struct Telling {
     pub(super) tries: u32,
     /// Without it, the fact can be told at once.
     receipt: Option<Receipt>,
-    /// Jobs beside which there is a place for it.
+    /// Jobs of its kind beside which there is a place for it.
     places: usize,
+    /// It has failed, and its time has not come yet.
+    rests: bool,
 }
 
 /// That a fact is in the ledger, once it is, and as which call it is told then.
@@ -64,6 +66,7 @@ impl Telling {
             tries: 0,
             receipt: None,
             places: limits::QUEUE,
+            rests: false,
         }
     }
 
@@ -147,6 +150,10 @@ pub(super) struct Queue {
     held: usize,
     /// Parked rooms whose first fact is to be told now.
     released: VecDeque<RoomId>,
+    /// Recorded facts among all of these.
+    recorded: usize,
+    /// Whether a question goes before what is released.
+    ask_next: bool,
 }
 
 impl Queue {
@@ -160,13 +167,20 @@ impl Queue {
         self.jobs.len() + self.held
     }
 
+    /// Those that count towards the limits of what is not recorded: neither a disk that takes
+    /// nothing nor what a crash has left shuts the others out.
+    fn others(&self) -> usize {
+        self.len() - self.recorded
+    }
+
     /// Adds a fact. Where there is no place, changes of speakers are forgotten first: the
     /// latest one replaces them all. Timers have fewer places: they can be told another time.
     pub(super) fn tell(&mut self, telling: Telling) -> Pushed {
         let is_change = is_speaker_change(&telling.input);
-        if is_timer(&telling.input) && self.len() >= limits::QUEUED_TIMERS {
+        if is_timer(&telling.input) && self.others() >= limits::QUEUED_TIMERS {
             return Pushed::Refused;
         }
+        let recorded = telling.is_recorded();
         let mut pushed = Pushed::Whole;
         if is_change && let Some(parked) = self.parked.get_mut(telling.room()) {
             let before = parked.len();
@@ -176,12 +190,18 @@ impl Queue {
                 pushed = Pushed::Forgot;
             }
         }
-        if self.len() >= telling.places {
-            if !self.forget_speaker_change() {
+        let beside = if recorded {
+            self.recorded
+        } else {
+            self.others()
+        };
+        if beside >= telling.places {
+            if recorded || !self.forget_speaker_change() {
                 return Pushed::Refused;
             }
             pushed = Pushed::Forgot;
         }
+        self.recorded += usize::from(recorded);
         if let Some(parked) = self.parked.get_mut(telling.room()) {
             parked.push_back(telling);
             self.held += 1;
@@ -224,7 +244,7 @@ impl Queue {
 
     /// Adds a question; `None` where there is no place.
     pub(super) fn ask(&mut self, input: &Arc<Input>) -> Option<(Claim, oneshot::Receiver<Reply>)> {
-        if self.questions >= limits::QUEUED_QUESTIONS || self.len() >= limits::QUEUE {
+        if self.questions >= limits::QUEUED_QUESTIONS || self.others() >= limits::QUEUE {
             return None;
         }
         let (reply, answered) = oneshot::channel();
@@ -239,17 +259,21 @@ impl Queue {
         Some((claim, answered))
     }
 
-    /// The next job.
+    /// The next job. Those of parked rooms come first, but for a question after each.
     pub(super) fn pop(&mut self) -> Option<Job> {
-        while let Some(room) = self.released.pop_front() {
+        let asked = matches!(self.jobs.front(), Some(Job::Question { .. }));
+        let ask = std::mem::take(&mut self.ask_next) && asked;
+        while let Some(room) = (!ask).then(|| self.released.pop_front()).flatten() {
             let Some(parked) = self.parked.get_mut(&room) else {
                 continue;
             };
             match parked.front() {
                 // Its room is released again when it is.
                 Some(first) if !first.is_ready() => {}
-                Some(_) => {
+                Some(first) => {
                     self.held -= 1;
+                    self.recorded -= usize::from(first.is_recorded());
+                    self.ask_next = true;
                     return parked.pop_front().map(Job::Fact);
                 }
                 None => drop(self.parked.remove(&room)),
@@ -260,14 +284,17 @@ impl Queue {
             Job::Question { .. } => self.questions -= 1,
             Job::Fact(telling) => {
                 self.speaker_changes -= usize::from(is_speaker_change(&telling.input));
+                self.recorded -= usize::from(telling.is_recorded());
             }
         }
         Some(job)
     }
 
     /// Keeps a fact, and with it what follows in its room, until the room is released.
-    pub(super) fn park(&mut self, telling: Telling) {
+    pub(super) fn park(&mut self, mut telling: Telling) {
         let room = telling.room().clone();
+        telling.rests = true;
+        self.recorded += usize::from(telling.is_recorded());
         // What has come behind it meanwhile does not hurry it.
         self.released.retain(|other| *other != room);
         self.held += 1;
@@ -285,6 +312,15 @@ impl Queue {
     pub(super) fn release(&mut self, room: &RoomId) {
         if self.parked.contains_key(room) && !self.released.contains(room) {
             self.released.push_back(room.clone());
+        }
+    }
+
+    /// A fact of the room can be told, if there is nothing before it.
+    pub(super) fn received(&mut self, room: &RoomId) {
+        let parked = self.parked.get(room);
+        let first = parked.and_then(VecDeque::front);
+        if first.is_none_or(|first| !first.rests) {
+            self.release(room);
         }
     }
 

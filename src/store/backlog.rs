@@ -208,15 +208,12 @@ impl Backlog {
         *sequence += 1;
         batch.sequence = *sequence;
         let sequence = *sequence;
-        self.measure(batch);
+        if batch.bytes > BACKLOG_BYTES {
+            self.full.store(true, Ordering::Relaxed);
+        }
         drop(waiting);
         self.arrived.notify_one();
         Ok(sequence)
-    }
-
-    fn measure(&self, batch: &Batch) {
-        self.full
-            .store(batch.bytes > BACKLOG_BYTES, Ordering::Relaxed);
     }
 
     /// The sequence number of the last set.
@@ -258,18 +255,26 @@ impl Backlog {
         self.waiting.lock().batch.is_empty()
     }
 
-    /// All that waits now.
+    /// All that waits now. A backlog that is full stays so until this is [written](Self::written):
+    /// a disk that fails again and again would have to be waited for with ever more.
     pub(super) fn take(&self) -> Batch {
-        let mut waiting = self.waiting.lock();
-        self.full.store(false, Ordering::Relaxed);
-        std::mem::take(&mut waiting.batch)
+        std::mem::take(&mut self.waiting.lock().batch)
+    }
+
+    /// What was taken is on the disk.
+    pub(super) fn written(&self) {
+        let waiting = self.waiting.lock();
+        let full = waiting.batch.bytes > BACKLOG_BYTES;
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// Gives back what could not be written; what was added since is newer.
     pub(super) fn give_back(&self, failed: Batch) {
         let mut waiting = self.waiting.lock();
         waiting.batch.take_in(failed);
-        self.measure(&waiting.batch);
+        if waiting.batch.bytes > BACKLOG_BYTES {
+            self.full.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -398,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_full_until_its_batch_is_taken_and_again_when_it_comes_back() {
+    fn a_backlog_is_full_until_its_batch_is_written() {
         let backlog = Backlog::default();
         let large = "x".repeat(BACKLOG_BYTES / 2);
         add(&backlog, "a", &large, 1);
@@ -407,8 +412,11 @@ mod tests {
             "an event and a dead letter of half the size each"
         );
         let batch = backlog.take();
-        assert!(!backlog.is_full());
-        backlog.give_back(batch);
         assert!(backlog.is_full());
+        backlog.give_back(batch);
+        drop(backlog.take());
+        assert!(backlog.is_full());
+        backlog.written();
+        assert!(!backlog.is_full());
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn run(mut disk: Disk, backlog: &Backlog, told: &Told, sweep: impl Fn
                 }
                 continue;
             }
+            backlog.written();
             backoff = Backoff::default();
         }
         if disk.deliver(stopped) {

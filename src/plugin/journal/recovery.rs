@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::de::Error as _;
@@ -43,8 +43,11 @@ pub(in crate::plugin) async fn recover(host: &PluginHost) {
     }
     journal.keep(left.spoilt.into_iter().map(|key| (key, None)).collect());
     if streams + rooms > 0 {
-        host.shared.scribe.written().await;
+        // The lanes have the facts in their order already: on a full disk the server comes up.
+        let written = host.shared.scribe.written();
+        let written = tokio::time::timeout(WRITTEN, written).await.is_ok();
         tracing::warn!(
+            written,
             streams,
             rooms,
             took = ?began.elapsed(),
@@ -52,6 +55,9 @@ pub(in crate::plugin) async fn recover(host: &PluginHost) {
         );
     }
 }
+
+/// How long the start waits for the store to take the ends of what was open.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 /// Tells what an earlier run of the server has not told, in its order.
 fn tell_owed(plugin: &Place) {

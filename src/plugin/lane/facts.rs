@@ -52,7 +52,7 @@ impl Lane {
 
     /// A fact of the room has its receipt.
     pub(in crate::plugin) fn recorded(self: &Arc<Self>, room: &RoomId) {
-        self.state.lock().queue.release(room);
+        self.state.lock().queue.received(room);
         self.schedule();
     }
 
@@ -181,6 +181,10 @@ impl Lane {
         if self.version().hooks.of(hook).on_failure != OnFailure::Retry {
             if hook != Hook::SpeakerChanged && common.complaints.allow() {
                 tracing::error!(plugin, %hook, %room, %failure, "a plugin will not learn of this");
+            }
+            if telling.is_recorded() {
+                // It may be owed from before a reload.
+                self.pass(input);
             }
             return;
         }

@@ -225,12 +225,48 @@ fn what_comes_behind_a_parked_fact_does_not_hurry_it() {
     };
     queue.tell(second);
     receipt.set(left_in("a", 2)).unwrap();
-    queue.release(&room);
+    queue.received(&room);
     queue.park(first);
     assert_eq!(next(&mut queue), None);
+    let (third, receipt) = recorded("a", 3);
+    queue.tell(third);
+    receipt.set(left_in("a", 3)).unwrap();
+    queue.received(&room);
+    assert_eq!(next(&mut queue), None, "it rests until its own time");
     queue.release(&room);
+    for user in [1, 2, 3] {
+        assert_eq!(next(&mut queue), Some(("a".to_owned(), user)));
+    }
+}
+
+#[test]
+fn recorded_facts_that_wait_shut_out_nobody_else() {
+    let mut queue = Queue::default();
+    let receipts: Vec<_> = (0..limits::QUEUE as u64 + 1)
+        .map(|user| {
+            let (fact, receipt) = recorded("a", user);
+            assert_eq!(queue.tell(fact), Pushed::Whole);
+            receipt
+        })
+        .collect();
+    assert_eq!(queue.tell(Telling::new(&left_in("b", 1))), Pushed::Whole);
+    assert!(queue.ask(&left_in("b", 2)).is_some());
+    assert_eq!(next(&mut queue), Some(("b".to_owned(), 1)));
+    for receipt in &receipts {
+        receipt.set(left_in("a", 1)).unwrap();
+    }
+    let room = RoomId::new("a").unwrap();
+    queue.received(&room);
     assert_eq!(next(&mut queue), Some(("a".to_owned(), 1)));
-    assert_eq!(next(&mut queue), Some(("a".to_owned(), 2)));
+    assert!(
+        matches!(queue.pop(), Some(Job::Question { .. })),
+        "it does not wait for all of them"
+    );
+    let mut told = 1;
+    while next(&mut queue).is_some() {
+        told += 1;
+    }
+    assert_eq!((told, queue.len()), (receipts.len(), 0));
 }
 
 #[test]
