@@ -90,15 +90,24 @@ struct Job {
     waiting: Vec<Arc<Lane>>,
     owed: Vec<Arc<str>>,
     rows: Vec<Row>,
-    _writing: Writing,
+    /// Until it is in the store.
+    writing: Option<Writing>,
 }
 
-/// Counts a fact among those that are not in the store yet.
-struct Writing(watch::Sender<usize>);
+/// Counts a fact among those that are not in the store yet. Who waits for facts holds nothing
+/// of the store, so that it can be closed.
+struct Writing(Arc<Scribe>);
+
+impl Writing {
+    fn begin(scribe: &Arc<Scribe>) -> Self {
+        scribe.writing.send_modify(|count| *count += 1);
+        Self(Arc::clone(scribe))
+    }
+}
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.writing.send_modify(|count| *count -= 1);
     }
 }
 
@@ -110,11 +119,6 @@ impl Scribe {
             began: Instant::now(),
             writing: watch::Sender::new(0),
         }
-    }
-
-    fn writing(&self) -> Writing {
-        self.writing.send_modify(|count| *count += 1);
-        Writing(self.writing.clone())
     }
 
     fn monotonic_ms(&self) -> u64 {
@@ -226,7 +230,7 @@ fn entry(fact: &Fact) -> Option<(&'static str, Value)> {
 impl Journal {
     pub(super) fn new(host: PluginHost) -> Self {
         let (jobs, queue) = mpsc::channel(ON_THE_WAY);
-        tokio::spawn(write(queue, Arc::clone(&host.shared.scribe)));
+        tokio::spawn(write(queue));
         Self {
             host,
             jobs,
@@ -320,18 +324,23 @@ impl Journal {
             waiting,
             owed,
             rows,
-            _writing: shared.scribe.writing(),
+            writing: Some(Writing::begin(&shared.scribe)),
         }
     }
 }
 
 /// Writes a room's facts, one after the other, until nobody can tell any more.
-async fn write(mut jobs: mpsc::Receiver<(Job, Option<Counting>)>, scribe: Arc<Scribe>) {
+async fn write(mut jobs: mpsc::Receiver<(Job, Option<Counting>)>) {
     while let Some((mut job, counting)) = jobs.recv().await {
         if let Some(counting) = counting {
             job.count(counting.await);
         }
-        if let Some(saved) = scribe.note(&job).await
+        let Some(writing) = job.writing.take() else {
+            continue;
+        };
+        let saved = writing.0.note(&job).await;
+        drop(writing);
+        if let Some(saved) = saved
             && !job.waiting.is_empty()
         {
             tokio::spawn(hand_out(job, saved));
