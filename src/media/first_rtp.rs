@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -102,6 +102,11 @@ impl Watch {
         }
     }
 
+    /// Whether it has not told yet.
+    fn waits(&self) -> bool {
+        self.seen.lock().enough.is_some()
+    }
+
     /// Tells, once.
     fn report(&self, seen: &mut Seen) {
         let Some(enough) = seen.enough.take() else {
@@ -133,7 +138,8 @@ impl ProducerInner {
         rule: FirstRtpConfig,
     ) -> Option<(Arc<Watch>, oneshot::Receiver<()>)> {
         let mut current = self.watch.lock();
-        if current.is_some() {
+        // One that has told is only there until it is ended.
+        if current.as_ref().is_some_and(|one| one.waits()) {
             return None;
         }
         let (enough, reached) = oneshot::channel();
@@ -189,6 +195,7 @@ impl Cluster {
         rule: FirstRtpConfig,
     ) -> Result<(), MediaError> {
         let inner = &producer.inner;
+        let _turn = inner.watching.lock().await;
         let Some((watch, reached)) = inner.begin_watch(producer.id(), rule) else {
             return Ok(());
         };
@@ -196,13 +203,13 @@ impl Cluster {
             Ok(ends) => {
                 let missed = watch.counts == By::Trace && rule.packets == 1 && inner.first_look();
                 inner.look_at_score();
-                let weak = Arc::downgrade(inner);
+                let (weak, mine) = (Arc::downgrade(inner), Arc::downgrade(&watch));
                 drop(watch);
                 tokio::spawn(async move {
                     wait(&weak, reached, missed).await;
                     drop(ends);
                     if let Some(inner) = weak.upgrade() {
-                        inner.end_watch().await;
+                        inner.end_watch(&mine).await;
                     }
                 });
                 Ok(())
@@ -268,8 +275,17 @@ impl ProducerInner {
         first && running && scored()
     }
 
-    async fn end_watch(&self) {
-        *self.watch.lock() = None;
+    async fn end_watch(&self, mine: &Weak<Watch>) {
+        let _turn = self.watching.lock().await;
+        {
+            let mut current = self.watch.lock();
+            let is_mine = |one: &Arc<Watch>| Weak::ptr_eq(&Arc::downgrade(one), mine);
+            if !current.as_ref().is_some_and(is_mine) {
+                // Another one needs the trace.
+                return;
+            }
+            *current = None;
+        }
         if self.traced {
             let off = self.producer.enable_trace_event(Vec::new());
             if let Err(error) = bounded(self.limit, "stop watching for RTP", off).await {
@@ -281,11 +297,7 @@ impl ProducerInner {
 
 /// Until enough packets have come, or the producer has gone. One that was `missed` counts
 /// if none follows that could be looked at.
-async fn wait(
-    producer: &std::sync::Weak<ProducerInner>,
-    mut reached: oneshot::Receiver<()>,
-    missed: bool,
-) {
+async fn wait(producer: &Weak<ProducerInner>, mut reached: oneshot::Receiver<()>, missed: bool) {
     if missed {
         if tokio::time::timeout(NEXT_PACKET, &mut reached)
             .await

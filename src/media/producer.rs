@@ -53,6 +53,8 @@ pub(super) struct ProducerInner {
     pub(super) made: Instant,
     /// What waits for the stream to begin.
     pub(super) watch: Mutex<Option<Arc<Watch>>>,
+    /// One begins or ends to watch at a time: both switch the trace.
+    pub(super) watching: tokio::sync::Mutex<()>,
     /// Whether it has been watched before.
     pub(super) watched: AtomicBool,
     pulse: Arc<Mutex<Pulse>>,
@@ -115,6 +117,7 @@ impl Producer {
                 paused: Arc::new(AtomicBool::new(setting.paused)),
                 made: Instant::now(),
                 watch: Mutex::default(),
+                watching: tokio::sync::Mutex::default(),
                 watched: AtomicBool::new(false),
                 pulse,
                 transport: setting.transport,

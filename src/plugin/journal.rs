@@ -89,6 +89,8 @@ struct Job {
     receipt: Receipt,
     waiting: Vec<Arc<Lane>>,
     owed: Vec<Arc<str>>,
+    /// What the room is known by.
+    room: Uuid,
     rows: Vec<Row>,
     /// Until it is in the store.
     writing: Option<Writing>,
@@ -323,6 +325,7 @@ impl Journal {
             receipt,
             waiting,
             owed,
+            room: self.room,
             rows,
             writing: Some(Writing::begin(&shared.scribe)),
         }
@@ -357,8 +360,7 @@ impl Job {
             Fact::ProducerClosed { media, .. } => *media = counted,
             Fact::ProducerPaused { media, .. } | Fact::ProducerResumed { media, .. } => {
                 *media = counted;
-                // How far the stream has come. The room has no part in it.
-                self.rows = open::rows(fact, Uuid::nil());
+                self.rows = open::rows(fact, self.room);
             }
             _ => {}
         }

@@ -46,7 +46,7 @@ pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Dura
             .map(|(room, id)| look(room, id))
             .buffer_unordered(IN_FLIGHT)
             .filter_map(future::ready)
-            .chunks(CHUNK)
+            .ready_chunks(CHUNK)
             .for_each(async |progress| journal.progress(progress))
             .await;
     }

@@ -2,7 +2,7 @@
 //! which the media is asked: such a fact has its place in the room's order at once, and is
 //! complete a little later.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 use tracing::debug;
@@ -63,20 +63,20 @@ fn counted(fact: &mut Fact) -> Option<(ProducerId, &mut MediaCount)> {
     }
 }
 
+/// How long a count waits for its turn. With [`Producer::COUNT_LIMIT`] it is less than what
+/// takes a stream's place on its transport may have to wait.
+const TURN_LIMIT: Duration = Duration::from_millis(500);
+
 /// Asks for a stream's count, if the media answers in time; the stream stays until then.
 async fn count(producer: Producer, counting: Arc<Semaphore>) -> Option<MediaCount> {
-    let look = async {
-        let _turn = counting.acquire().await;
-        producer.look().await
+    let Ok(_turn) = timeout(TURN_LIMIT, counting.acquire()).await else {
+        debug!(producer = %producer.id(), "not counted: too many at once, as it was known last");
+        return None;
     };
-    match timeout(Producer::COUNT_LIMIT, look).await {
-        Ok(Ok(look)) => Some(look.received),
-        Ok(Err(error)) => {
+    match producer.look().await {
+        Ok(look) => Some(look.received),
+        Err(error) => {
             debug!(producer = %producer.id(), %error, "not counted: as it was known last");
-            None
-        }
-        Err(_) => {
-            debug!(producer = %producer.id(), "not counted in time: as it was known last");
             None
         }
     }

@@ -177,7 +177,7 @@ impl Space {
     }
 
     /// Whether so much waits for the disk that changes are to be refused.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.disk
             .as_ref()
             .is_some_and(|disk| disk.backlog.is_full())

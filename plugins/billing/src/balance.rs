@@ -119,7 +119,9 @@ impl Billing {
             let problem = format!("is not 1 to {REFERENCE} bytes");
             return Err(Refusal::invalid_payload("reference", &problem).into());
         }
-        let amount = amount_of(credit.amount, credit.balance, || of(&currency, user))?;
+        // Adding nothing is a look on which the call depends: no charge comes in between.
+        let present = || add(&currency, user, 0);
+        let amount = amount_of(credit.amount, credit.balance, present)?;
         // What a refusal has written is kept, so nothing is refused from here on.
         if let Some(reference) = &reference {
             let seen = format!("credited/{currency}/{user}/{reference}");

@@ -29,8 +29,9 @@
 //! noticed some seconds late, has ended a segment before a unit that was charged.
 //!
 //! Reasons of an end are the server's (`closed`, `left`, `disconnected`, `kicked`, `recovered`
-//! after a kill, …), `balance_spent`, and `server_lost` for what an earlier version of the server
-//! left open. A balance may fall below zero by a unit for each session that runs beside another.
+//! after a kill, …), `balance_spent`, and `server_lost` for a session whose end this plugin was
+//! never told: it has then ended when it was last known to run. A balance may fall below zero
+//! by a unit for each session that runs beside another.
 //!
 //! # Clients
 //!
@@ -217,7 +218,7 @@ impl Plugin for Billing {
         let room_id = &call.room.id;
         let of_session = call.key.strip_prefix(TICK);
         if let Some(producer) = of_session.or_else(|| call.key.strip_prefix(MORE)) {
-            return self.tick(room_id, producer, call.at);
+            return self.tick(room_id, producer, call.room.participants > 0, call.at);
         }
         if let Some(opened_at) = call.key.strip_prefix(LOST) {
             self.sweep(room_id, opened_at.parse().unwrap_or_default())?;

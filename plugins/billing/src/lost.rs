@@ -10,7 +10,8 @@ use crate::{
     session::{End, Session, open_key},
 };
 
-/// How many such sessions one call stops: a part of the events that it may publish.
+/// How many such sessions one call stops: with the units of one of them, a part of the events
+/// that it may publish.
 const LOST_PER_CALL: usize = 30;
 
 /// How soon the next call stops more.
@@ -51,6 +52,16 @@ impl Billing {
         Ok(())
     }
 
+    /// Ends a session of whose end nothing is known.
+    pub(crate) fn lose(&self, room_id: &str, session: Session) -> Result<(), Failure> {
+        let end = End {
+            at: session.known_until(),
+            reason: "server_lost".to_owned(),
+            media: None,
+        };
+        self.end(room_id, session, end)
+    }
+
     /// Stops sessions that began before this time, as many as one call can; whether that was
     /// all of them.
     fn stop_lost(&self, room_id: &str, before: UnixMs) -> Result<bool, Failure> {
@@ -63,15 +74,11 @@ impl Billing {
                 let Some(session) = session.filter(|session| session.started_at < before) else {
                     continue;
                 };
-                if stopped == LOST_PER_CALL {
+                let settles = session.units != session.whole_units(session.known_until());
+                if stopped == LOST_PER_CALL || (stopped > 0 && settles) {
                     break 'all false;
                 }
-                let end = End {
-                    at: session.known_until(),
-                    reason: "server_lost".to_owned(),
-                    media: None,
-                };
-                self.end(room_id, session, end)?;
+                self.lose(room_id, session)?;
                 stopped += 1;
             }
             after = keys.pop();

@@ -47,11 +47,13 @@ impl Billing {
         Ok(())
     }
 
-    /// A unit is whole.
+    /// A unit is whole, if anybody is still in the room. An end is told before its room is
+    /// empty, so a session that is open in an empty one is one whose end nobody will tell.
     pub(crate) fn tick(
         &self,
         room_id: &str,
         producer_id: &str,
+        is_inhabited: bool,
         at: UnixMs,
     ) -> Result<Actions, Failure> {
         let Some(mut session) = kv::get::<Session>(&open_key(room_id, producer_id))? else {
@@ -60,6 +62,10 @@ impl Billing {
         };
         if session.end.is_some() {
             self.finish(room_id, session)?;
+            return Ok(Actions::new());
+        }
+        if !is_inhabited {
+            self.lose(room_id, session)?;
             return Ok(Actions::new());
         }
         if !session.is_paused() {

@@ -26,7 +26,8 @@ pub(super) struct OpenStream {
 pub(super) struct OpenRoom {
     pub(super) room: RoomId,
     pub(super) fact: FactId,
-    pub(super) since: UnixMs,
+    /// The last moment that was noted of it.
+    pub(super) seen: UnixMs,
 }
 
 fn stream_key(producer: ProducerId) -> String {
@@ -46,17 +47,34 @@ pub(super) fn progress(producer: ProducerId, progress: &Progress) -> Option<(Str
     Some((progress_key(producer), bytes(progress)?))
 }
 
-/// What a fact changes of what is open, in a room that is known by that.
+/// That the room was open then, if it is known by anything.
+fn room(room: &RoomView, known_by: Uuid, at: UnixMs) -> Option<Row> {
+    let open = OpenRoom {
+        room: room.id.clone(),
+        fact: FactId(known_by),
+        seen: at,
+    };
+    (!known_by.is_nil()).then(|| (room_key(known_by), bytes(&open)))
+}
+
+/// What a fact changes of what is open, in a room that is known by that, or is none of these
+/// if that is nil.
 pub(super) fn rows(fact: &Fact, known_by: Uuid) -> Vec<Row> {
+    let mut rows = of_stream(fact);
     match fact {
-        Fact::RoomOpened { room, at } => {
-            let open = OpenRoom {
-                room: room.id.clone(),
-                fact: FactId::random(),
-                since: *at,
-            };
-            vec![(room_key(known_by), bytes(&open))]
-        }
+        Fact::RoomOpened { room, at }
+        | Fact::FirstRtp { room, at, .. }
+        | Fact::ProducerPaused { room, at, .. }
+        | Fact::ProducerResumed { room, at, .. }
+        | Fact::ProducerClosed { room, at, .. } => rows.extend(self::room(room, known_by, *at)),
+        Fact::RoomClosed { .. } => rows.push((room_key(known_by), None)),
+        _ => {}
+    }
+    rows
+}
+
+fn of_stream(fact: &Fact) -> Vec<Row> {
+    match fact {
         Fact::FirstRtp {
             room,
             participant,
@@ -101,7 +119,6 @@ pub(super) fn rows(fact: &Fact, known_by: Uuid) -> Vec<Row> {
             let id = producer.id;
             vec![(stream_key(id), None), (progress_key(id), None)]
         }
-        Fact::RoomClosed { .. } => vec![(room_key(known_by), None)],
         _ => Vec::new(),
     }
 }

@@ -149,7 +149,8 @@ impl LeftOpen {
             facts.push((closed, over));
         }
         for (key, room) in std::mem::take(&mut self.rooms) {
-            let at = last.get(&room.room).copied().unwrap_or(room.since);
+            let last = last.get(&room.room).copied().unwrap_or(room.seen);
+            let at = last.max(room.seen);
             let closed = Fact::RoomClosed {
                 room: RoomView {
                     id: room.room,

@@ -84,7 +84,9 @@ impl Lane {
             _ => {
                 telling.tries += 1;
                 let pause = RETRY.0.saturating_mul(1 << telling.tries.min(16));
-                (telling.tries < version.retry_limit).then(|| now + pause.min(RETRY.1))
+                // That it is given up could not be noted while the disk is behind.
+                let goes_on = telling.tries < version.retry_limit || self.common.space.is_behind();
+                goes_on.then(|| now + pause.min(RETRY.1))
             }
         };
         let room = telling.input().room().clone();

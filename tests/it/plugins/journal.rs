@@ -59,6 +59,15 @@ impl Stream {
     }
 }
 
+fn ended(room: &str, at: u64) -> Fact {
+    Fact::RoomClosed {
+        room: self::room(room),
+        reason: "empty".to_owned(),
+        fact: FactId(uuid::Uuid::new_v4()),
+        at: moment(at),
+    }
+}
+
 /// The fixture, which publishes what it is told, and nothing that is slow.
 fn teller(hooks: &Value) -> PluginConfig {
     PluginConfig {
@@ -178,19 +187,22 @@ async fn a_fact_that_a_plugin_fails_is_told_again_after_a_crash_and_only_then_se
     let mended = after_crash(&broken, &[teller(&json!({}))]).await;
     // What the first crash has left open was ended after it, once. The plugin is told all of
     // it in order, whatever the ledger has got to by then.
-    let whole = story(&mended, 4).await;
+    let whole = story(&mended, 6).await;
     let of = |start: &str| -> Vec<&String> {
         whole
             .iter()
             .filter(|entry| entry.starts_with(start))
             .collect()
     };
-    assert_eq!(of("on-"), ["on-first-rtp", "on-producer-closed"]);
+    assert_eq!(
+        of("on-"),
+        ["on-first-rtp", "on-producer-closed", "on-room-closed"]
+    );
     assert_eq!(of("media."), ["media.first-rtp", "media.closed"]);
 
     let again = after_crash(&mended, &[teller(&json!({}))]).await;
     again.host.shutdown(LIMIT).await;
-    assert_eq!(story(&again, 4).await, whole, "nothing is told twice");
+    assert_eq!(story(&again, 6).await, whole, "nothing is told twice");
 }
 
 #[tokio::test]
@@ -202,17 +214,20 @@ async fn what_a_stop_leaves_untold_is_told_after_the_next_start() {
     assert_eq!(story(&rig, 1).await, ["media.first-rtp"]);
     rig.host.shutdown(Duration::from_millis(50)).await;
     journal.tell(stream.closed(2_000));
+    journal.tell(ended("a", 2_100));
     drop(journal);
-    assert_eq!(story(&rig, 2).await.len(), 2);
+    assert_eq!(story(&rig, 3).await.len(), 3);
 
     let rig = rig.restart(&[teller(&json!({}))]).await;
     assert_eq!(
-        story(&rig, 4).await,
+        story(&rig, 6).await,
         [
             "media.first-rtp",
             "media.closed",
+            "room.closed",
             "on-first-rtp",
-            "on-producer-closed"
+            "on-producer-closed",
+            "on-room-closed"
         ]
     );
     assert!(rig.host.dead_letters(0, 10).await.unwrap().lines.is_empty());

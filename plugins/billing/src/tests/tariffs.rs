@@ -343,3 +343,20 @@ fn a_session_keeps_the_terms_with_which_it_began() {
         1
     );
 }
+
+#[test]
+fn a_session_whose_end_nobody_tells_costs_nothing_once_its_room_is_empty() {
+    let (mut stage, ..) = heard(tariff(&json!({})), 1_000);
+    let began = stage.now();
+    stage.advance(2 * UNIT + 1_000).unwrap();
+    // The server is back without the plugin, which so is told of no end; then with it.
+    stage.restart_server().unwrap();
+    stage.advance(240 * UNIT).unwrap();
+    assert_eq!(charged(&stage).len(), 2);
+    let stopped = stopped(&stage);
+    assert_eq!(
+        (&stopped["reason"], &stopped["endedAt"], &stopped["units"]),
+        (&json!("server_lost"), &json!(began + 2 * UNIT), &json!(2))
+    );
+    nothing_is_left(&mut stage);
+}
