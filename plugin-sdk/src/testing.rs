@@ -10,7 +10,8 @@ mod stage;
 mod told;
 
 pub use host::{
-    LogLine, Published, Timer, counter, keys, log_lines, published, reset, set_settings, timers,
+    LogLine, Published, Timer, counter, keys, log_lines, published, reset, set_settings,
+    set_timer_limit, timers,
 };
 pub use stage::Stage;
 pub use told::{Fired, Joined, Produced};

@@ -47,6 +47,8 @@ pub struct PluginConfig {
     pub storage_limit: usize,
     /// Keys that it may keep. Default 100,000.
     pub max_keys: usize,
+    /// Timers that it may have. Default 100,000.
+    pub max_timers: usize,
     /// Time budgets and failure policies.
     pub hooks: HookPolicies,
     /// Deliveries of a fact whose hook fails and whose policy is to retry, until
@@ -190,6 +192,7 @@ impl PluginConfig {
             memory_limit: 64 * MIB,
             storage_limit: 64 * MIB,
             max_keys: 100_000,
+            max_timers: 100_000,
             hooks: HookPolicies::default(),
             retry_limit: 8,
             breaker: BreakerConfig::default(),
@@ -270,6 +273,11 @@ fn plugin(section: &mut Section<'_>, dev: bool, plugins_dir: &Path) -> Option<Pl
         memory_limit: section.value("memory_limit_mib", &kind::whole(1..=4096), 64) * MIB,
         storage_limit: section.value("storage_limit_mib", &kind::whole(1..=4096), 64) * MIB,
         max_keys: section.value("max_keys", &kind::whole(1..=10_000_000), default.max_keys),
+        max_timers: section.value(
+            "max_timers",
+            &kind::whole(1..=10_000_000),
+            default.max_timers,
+        ),
         hooks: policy::hooks(section),
         retry_limit: section.value("retry_limit", &kind::whole(1..=1000), default.retry_limit),
         breaker: breaker(section, default.breaker),

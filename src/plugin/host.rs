@@ -86,6 +86,7 @@ impl Identity {
             space,
             limits: store::Limits {
                 keys: config.max_keys,
+                timers: config.max_timers,
                 total: config.storage_limit,
                 ..limits::STORE
             },

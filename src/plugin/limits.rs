@@ -96,7 +96,7 @@ pub(super) const STORE: store::Limits = store::Limits {
     value: 64 << 10,
     keys: 100_000,
     total: 64 << 20,
-    timers: 10_000,
+    timers: 100_000,
     changes: 1024,
     changed: 1 << 20,
     listed: 1000,

@@ -69,6 +69,7 @@ pub(super) struct Host {
     /// Of the call that runs, if one does.
     room_id: Option<String>,
     settings: Option<String>,
+    timer_limit: usize,
     kept: Kept,
     log: Vec<LogLine>,
     counters: BTreeMap<String, u64>,
@@ -80,6 +81,7 @@ impl Default for Host {
             now: START,
             room_id: None,
             settings: None,
+            timer_limit: usize::MAX,
             kept: Kept::default(),
             log: Vec::new(),
             counters: BTreeMap::new(),
@@ -117,6 +119,11 @@ pub fn reset() {
 /// Sets what [`Settings::current`](crate::Settings::current) says.
 pub fn set_settings(settings: &Value) {
     with(|host| host.settings = Some(settings.to_string()));
+}
+
+/// Lets the plugin have so many timers, and no more: as `max_timers` of its configuration does.
+pub fn set_timer_limit(timers: usize) {
+    with(|host| host.timer_limit = timers);
 }
 
 /// Every key of the plugin's storage that has not expired; read values with [`kv::get`].
@@ -347,6 +354,11 @@ pub(crate) fn timer_set(
     with(|host| {
         let room_id = host.room_id.clone().ok_or(timers::Error::NoRoom)?;
         let id = (room_id.clone(), key.to_owned());
+        let (timers, limit) = (&host.kept.timers, host.timer_limit);
+        if timers.len() >= limit && !timers.contains_key(&id) {
+            let problem = format!("the plugin may have {limit} timers");
+            return Err(timers::Error::QuotaExceeded(problem));
+        }
         let timer = Timer {
             room_id,
             key: key.to_owned(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 use voice_room_plugin_sdk::{
-    Actions, Answer, Denial, Failure, OnCommand, Refusal, Reply, UserId, events, kv, log, metrics,
+    Actions, Answer, Denial, Failure, OnCommand, Refusal, Reply, UnixMs, UserId, events, kv, log,
+    metrics,
 };
 
 use crate::Billing;
@@ -17,6 +18,9 @@ const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The longest reference, in bytes.
 const REFERENCE: usize = 128;
+
+/// What the references of one user may come to, in bytes: what one key holds.
+const REFERENCES: usize = 60_000;
 
 /// The most that one command can move.
 const MOST: i64 = 1_000_000_000_000;
@@ -123,17 +127,14 @@ impl Billing {
         let present = || add(&currency, user, 0);
         let amount = amount_of(credit.amount, credit.balance, present)?;
         // What a refusal has written is kept, so nothing is refused from here on.
-        if let Some(reference) = &reference {
-            let seen = format!("credited/{currency}/{user}/{reference}");
-            // Of two that come at once, one finds the other's.
-            if !kv::insert(&seen, &())? {
-                let balance = of(&currency, user)?;
-                let told = json!({
-                    "userId": user, "currency": currency, "balance": balance, "repeated": true,
-                });
-                return Ok(Reply::new().data(told)?);
-            }
-            kv::set_expiring(&seen, &(), REMEMBERED)?;
+        if let Some(reference) = &reference
+            && remember(&currency, user, reference, call.at)? == Reference::Repeated
+        {
+            let balance = of(&currency, user)?;
+            let told = json!({
+                "userId": user, "currency": currency, "balance": balance, "repeated": true,
+            });
+            return Ok(Reply::new().data(told)?);
         }
         let balance = add(&currency, user, amount)?;
         metrics::increment("credits", 1);
@@ -151,6 +152,41 @@ impl Billing {
         }
         Ok(Reply::from(actions).data(told)?)
     }
+}
+
+/// What is known of a credit's reference.
+#[derive(PartialEq, Eq)]
+enum Reference {
+    New,
+    Repeated,
+}
+
+/// Notes a reference, in one key for all of a user's, lest a busy back end fills the storage.
+fn remember(
+    currency: &str,
+    user: UserId,
+    reference: &str,
+    at: UnixMs,
+) -> Result<Reference, Denial> {
+    let key = format!("credited/{currency}/{user}");
+    // Of two that come at once, one finds the other's: the call depends on what it has read.
+    let noted: Option<Vec<(String, UnixMs)>> = kv::update(&key, |noted| noted)?;
+    let mut noted = noted.unwrap_or_default();
+    let age = |since: UnixMs| Duration::from_millis(at.saturating_sub(since));
+    noted.retain(|(_, since)| age(*since) < REMEMBERED);
+    // That look has taken the key's end away.
+    kv::set_expiring(&key, &noted, REMEMBERED)?;
+    if noted.iter().any(|(one, _)| one == reference) {
+        return Ok(Reference::Repeated);
+    }
+    noted.push((reference.to_owned(), at));
+    if serde_json::to_vec(&noted).map_or(0, |text| text.len()) > REFERENCES {
+        let problem = "is one too many: those of the user's last 30 days come to 60000 bytes; \
+                       credit larger amounts, or without one";
+        return Err(Refusal::invalid_payload("reference", problem).into());
+    }
+    kv::set_expiring(&key, &noted, REMEMBERED)?;
+    Ok(Reference::New)
 }
 
 /// What a credit adds.

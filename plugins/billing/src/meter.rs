@@ -25,26 +25,44 @@ pub(crate) const MORE: &str = "more/";
 
 impl Billing {
     /// Has the meter called when the next unit is whole, and at each one after it; not at all
-    /// while the session does not flow.
-    pub(crate) fn wind(session: &Session, at: UnixMs) -> Result<(), Failure> {
+    /// while the session does not flow. Who pays in advance cannot go on without: nothing would
+    /// notice that the balance is spent.
+    pub(crate) fn wind(session: &Session, at: UnixMs) -> Result<Actions, Failure> {
+        let mut actions = Actions::new();
         let Some(terms) = &session.terms else {
-            return Ok(());
+            return Ok(actions);
         };
         let key = format!("{TICK}{}", session.producer_id);
         let Some(next) = session.until_next_unit(at) else {
             timers::cancel(&key)?;
-            return Ok(());
+            return Ok(actions);
         };
         let (after, every) = (
             Duration::from_millis(next),
             Duration::from_millis(terms.unit_ms),
         );
         if let Err(error) = timers::set_repeating(&key, after, every) {
-            // What is whole is then charged at the next pause, and at the end.
             let producer_id = &session.producer_id;
-            log::warn!("session {producer_id} is charged at its end: {error}");
+            if terms.prepaid {
+                log::error!("session {producer_id} is ended, for it cannot be metered: {error}");
+                actions = actions.close(Target::Producer(producer_id.clone()));
+            } else {
+                // What is whole is charged at the next pause, and at the end.
+                log::warn!("session {producer_id} is charged at its end: {error}");
+            }
         }
-        Ok(())
+        Ok(actions)
+    }
+
+    /// Has the meter called again soon, for more than one call could do.
+    fn go_on(session: &Session) -> Result<(), Failure> {
+        match timers::set(&format!("{MORE}{}", session.producer_id), NEXT_CALL) {
+            Err(error) if session.end.is_none() => {
+                log::warn!("the rest is charged with the next unit: {error}");
+                Ok(())
+            }
+            set => Ok(set?),
+        }
     }
 
     /// A unit is whole, if anybody is still in the room. An end is told before its room is
@@ -105,7 +123,7 @@ impl Billing {
             self.publish_unit("charged", room_id, session, &terms, (unit_at, balance))?;
         }
         if session.units < whole {
-            timers::set(&format!("{MORE}{}", session.producer_id), NEXT_CALL)?;
+            Self::go_on(session)?;
         }
         Ok(session.units >= whole)
     }
@@ -138,7 +156,7 @@ impl Billing {
             session.units -= 1;
         }
         if session.units > whole {
-            timers::set(&format!("{MORE}{}", session.producer_id), NEXT_CALL)?;
+            Self::go_on(session)?;
         }
         Ok(session.units <= whole)
     }

@@ -161,8 +161,11 @@ async fn an_instance_that_grows_is_replaced_before_a_call_fails_for_it() {
 
 #[tokio::test]
 async fn at_the_quota_a_timer_that_fires_gives_its_place_to_one_that_its_call_sets() {
-    const QUOTA: usize = 10_000;
-    let config = fixture(&json!({ "hooks": { "on-timer": "flood-timers" } }));
+    const QUOTA: usize = 2_000;
+    let config = PluginConfig {
+        max_timers: QUOTA,
+        ..fixture(&json!({ "hooks": { "on-timer": "flood-timers" } }))
+    };
     let options = OfflineOptions {
         trace: true,
         ..OfflineOptions::default()

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use voice_room_plugin_sdk::{
     Denial, User,
-    testing::{Joined, Stage, published},
+    testing::{Joined, Stage, keys, published},
 };
 
 use super::{schemas::check_published, stage, topics};
@@ -74,6 +74,34 @@ fn a_credit_whose_reference_came_before_changes_nothing() {
     assert_eq!(published().len(), 1);
     assert_eq!(published()[0].payload["reference"], "order-1");
     check_published();
+}
+
+#[test]
+fn references_are_forgotten_after_30_days_and_refused_where_there_are_too_many() {
+    let (mut stage, _, clerk) = cast();
+    let reference =
+        |nth: u32| json!({ "userId": 7, "amount": 1, "reference": format!("{nth:0128}") });
+    let mut taken = 0;
+    let refused = loop {
+        match stage.command(&clerk, "billing:credit", reference(taken)) {
+            Ok(_) => taken += 1,
+            Err(Denial::Refused(refusal)) => break refusal,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert!(
+        taken > 300 && json!(refused.details).to_string().contains("30 days"),
+        "{taken}: {refused:?}"
+    );
+    assert_eq!(stage.kv::<i64>("balance/EUR/7"), Some(i64::from(taken)));
+    let again = data(&mut stage, &clerk, "billing:credit", reference(0));
+    assert_eq!(again["repeated"], true);
+    let other = json!({ "userId": 8, "amount": 1, "reference": "order-1" });
+    data(&mut stage, &clerk, "billing:credit", other);
+    stage.advance(30 * 24 * 3_600_000).unwrap();
+    assert!(!keys().iter().any(|key| key.starts_with("credited/")));
+    let later = data(&mut stage, &clerk, "billing:credit", reference(0));
+    assert_eq!(later["balance"], taken + 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use voice_room_plugin_sdk::{
     Action, Actions, Denial, Producer, Source, Target, User,
-    testing::{Joined, Stage, counter, keys, published, timers},
+    testing::{Joined, Stage, counter, keys, published, set_timer_limit, timers},
 };
 
 use super::{schemas::check_published, stage, topics};
@@ -359,4 +359,40 @@ fn a_session_whose_end_nobody_tells_costs_nothing_once_its_room_is_empty() {
         (&json!("server_lost"), &json!(began + 2 * UNIT), &json!(2))
     );
     nothing_is_left(&mut stage);
+}
+
+#[test]
+fn who_pays_in_advance_and_cannot_be_metered_is_ended_and_others_are_charged_at_the_end() {
+    let (mut stage, alice) = stage(tariff(&json!({})));
+    credit(&mut stage, "lobby", 7, 1_000);
+    set_timer_limit(0);
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    let fired = stage.first_rtp(&alice, &producer).unwrap();
+    let close = Action::Close(Target::Producer(producer.id.clone()));
+    assert!(fired.iter().any(|action| *action == close), "{fired:?}");
+    stage.close(&alice, &producer, "plugin").unwrap();
+    assert_eq!(stopped(&stage)["units"], 0);
+
+    let (mut stage, alice) = self::stage(tariff(&json!({ "prepaid": false })));
+    set_timer_limit(0);
+    let producer = stage.produce(&alice, Source::Mic).unwrap().producer;
+    assert!(stage.first_rtp(&alice, &producer).unwrap().is_empty());
+    stage.advance(2 * UNIT).unwrap();
+    assert_eq!(charged(&stage), []);
+    stage.close(&alice, &producer, "closed").unwrap();
+    assert_eq!(stopped(&stage)["units"], 2);
+}
+
+#[test]
+fn a_running_session_is_charged_with_the_next_unit_where_no_timer_can_be_had() {
+    let (mut stage, _, producer) = heard(tariff(&json!({ "unit_seconds": 1 })), 10_000);
+    let key = crate::open_key("lobby", &producer.id);
+    let mut session: Value = stage.kv(&key).unwrap();
+    session["started_at"] = (stage.now() - 60_000).into();
+    voice_room_plugin_sdk::kv::set(&key, &session).unwrap();
+    set_timer_limit(1);
+    stage.advance(1_000).unwrap();
+    assert_eq!(charged(&stage).len(), 32);
+    stage.advance(1_000).unwrap();
+    assert_eq!(charged(&stage).len(), 62, "all that is whole by then");
 }
