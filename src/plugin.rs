@@ -67,7 +67,7 @@ use tokio::sync::Notify;
 
 pub use breaker::BreakerState;
 pub use call::{
-    Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, Input, JoinCall,
+    Action, Amendment, Amendments, CommandCall, ConsumeCall, Fact, FlowChange, Input, JoinCall,
     ParticipantView, Pin, ProduceCall, ProducerView, RoomView, SpeakerView, Target,
 };
 pub use inspect::{Import, Inspection, inspect};

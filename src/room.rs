@@ -39,8 +39,8 @@ use crate::{
     config::{FirstRtpConfig, WhenNotDurable},
     media::{self, Cluster, MediaError, MediaEvent, WorkerKey},
     model::{
-        ConsumerId, FactId, MediaCount, ParticipantId, ProducerId, Refusal, RoomId, TransportId,
-        UnixMs, User, UserId,
+        ConsumerId, MediaCount, ParticipantId, ProducerId, Refusal, RoomId, TransportId, UnixMs,
+        User, UserId,
     },
     plugin::{JoinCall, Journal, PluginHost},
     telemetry::{self, Counted},
@@ -180,9 +180,10 @@ impl Room {
         let (events, queue) = mpsc::channel(MEDIA_EVENTS);
         let (onsets, heard) = mpsc::channel(ONSETS);
         let levels = media.levels();
+        let journal = registry.plugins.journal();
         let room = Arc::new(Self {
             core: Mutex::new(Core {
-                state: RoomState::new(id.clone(), FactId::random(), limits),
+                state: RoomState::new(id.clone(), journal.closing(), limits),
                 media: Some(Arc::new(media)),
                 transports: HashMap::new(),
                 producers: HashMap::new(),
@@ -193,7 +194,7 @@ impl Room {
             }),
             id,
             plugins: registry.plugins.clone(),
-            journal: registry.plugins.journal(),
+            journal,
             must_not_lose: config.when_not_durable == WhenNotDurable::Refuse,
             counting: Arc::clone(&registry.counting),
             first_rtp,

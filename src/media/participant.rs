@@ -166,6 +166,7 @@ impl Transport {
         let producer = self.make_producer(&rtp_parameters, paused).await?;
         let setting = Setting {
             transport: self.transport.clone(),
+            worker: self.worker(),
             observer: self.observer.clone(),
             ended: Arc::clone(&self.ended),
             events: self.events.clone(),

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{
-    MediaError, MediaEvent, bounded, codec,
+    MediaError, MediaEvent, WorkerKey, bounded, codec,
     first_rtp::Watch,
     participant::{is_reachable, report},
     pipe::Pipe,
@@ -59,6 +59,7 @@ pub(super) struct ProducerInner {
     pub(super) watched: AtomicBool,
     pulse: Arc<Mutex<Pulse>>,
     transport: WebRtcTransport,
+    worker: WorkerKey,
     /// To the room's other routers. Gone with the producer.
     pipes: Mutex<HashMap<RouterKey, Pipe>>,
 }
@@ -66,6 +67,7 @@ pub(super) struct ProducerInner {
 /// What a new producer runs with.
 pub(super) struct Setting {
     pub(super) transport: WebRtcTransport,
+    pub(super) worker: WorkerKey,
     pub(super) observer: AudioLevelObserver,
     /// To be told when it ends.
     pub(super) ended: Arc<Mutex<Option<Instant>>>,
@@ -121,6 +123,7 @@ impl Producer {
                 watched: AtomicBool::new(false),
                 pulse,
                 transport: setting.transport,
+                worker: setting.worker,
                 pipes: Mutex::default(),
             }),
         }
@@ -206,6 +209,12 @@ impl Producer {
     #[must_use]
     pub fn received(&self) -> MediaCount {
         self.inner.pulse.lock().received()
+    }
+
+    /// The worker that receives it.
+    #[must_use]
+    pub fn worker(&self) -> WorkerKey {
+        self.inner.worker
     }
 
     /// Whether ICE reaches the sender now.

@@ -21,7 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::open::{Row, bytes};
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     config::OnFailure,
-    model::{MediaCount, ProducerId, UnixMs},
+    model::{FactId, MediaCount, ProducerId, UnixMs},
     store::{Note, Saved, Store},
 };
 
@@ -57,8 +57,8 @@ pub type Counting = Pin<Box<dyn Future<Output = MediaCount> + Send>>;
 pub struct Journal {
     host: PluginHost,
     jobs: mpsc::Sender<(Job, Option<Counting>)>,
-    /// What the room is known by while it is open.
-    room: Uuid,
+    /// What the room is known by while it is open: the fact that will end it.
+    closing: FactId,
 }
 
 /// How far a stream has come that is running.
@@ -89,11 +89,11 @@ struct Job {
     receipt: Receipt,
     waiting: Vec<Arc<Lane>>,
     owed: Vec<Arc<str>>,
-    /// What the room is known by.
-    room: Uuid,
     rows: Vec<Row>,
     /// Until it is in the store.
     writing: Option<Writing>,
+    /// Who waits until it is on the disk: told by being dropped.
+    noted: Option<oneshot::Sender<()>>,
 }
 
 /// Counts a fact among those that are not in the store yet. Who waits for facts holds nothing
@@ -236,27 +236,43 @@ impl Journal {
         Self {
             host,
             jobs,
-            room: Uuid::new_v4(),
+            closing: FactId::random(),
         }
+    }
+
+    /// The id of the fact that the room is closed: there is one, whoever tells it.
+    #[must_use]
+    pub fn closing(&self) -> FactId {
+        self.closing
     }
 
     /// Tells every plugin, once the fact is in the ledger if it is one that is recorded, and
     /// does not wait. Each plugin learns of a room's facts in the order of these calls.
     pub fn tell(&self, fact: Fact) {
         if matches!(fact, Fact::RoomOpened { .. }) {
-            self.keep(open::rows(&fact, self.room));
+            self.keep(open::rows(&fact, self.closing));
         }
         match fact.id() {
-            Some(_) => self.record(fact, None),
+            Some(_) => self.record(fact, None, None),
             None => self.host.notify(fact),
         }
+    }
+
+    /// As [`Self::tell`]; completes when the fact is on the disk, or will never be there.
+    pub fn tell_noted(&self, fact: Fact) -> impl Future<Output = ()> + Send + use<> {
+        let (noted, done) = oneshot::channel();
+        match fact.id() {
+            Some(_) => self.record(fact, None, Some(noted)),
+            None => self.host.notify(fact),
+        }
+        async move { drop(done.await) }
     }
 
     /// As [`Self::tell`], for a pause, its end or the end of a stream of which is still to be
     /// counted what was received.
     pub fn tell_counted(&self, fact: Fact, counting: Counting) {
         match fact.id() {
-            Some(_) => self.record(fact, Some(counting)),
+            Some(_) => self.record(fact, Some(counting), None),
             None => self.host.notify(fact),
         }
     }
@@ -281,9 +297,12 @@ impl Journal {
         }
     }
 
-    fn record(&self, fact: Fact, counting: Option<Counting>) {
-        let rows = open::rows(&fact, self.room);
-        let job = self.job(fact, rows, Telling::recorded);
+    fn record(&self, fact: Fact, counting: Option<Counting>, noted: Option<oneshot::Sender<()>>) {
+        let rows = open::rows(&fact, self.closing);
+        let job = Job {
+            noted,
+            ..self.job(fact, rows, Telling::recorded)
+        };
         if let Err(refused) = self.jobs.try_send((job, counting)) {
             lost(&refused.into_inner().0);
         }
@@ -325,9 +344,9 @@ impl Journal {
             receipt,
             waiting,
             owed,
-            room: self.room,
             rows,
             writing: Some(Writing::begin(&shared.scribe)),
+            noted: None,
         }
     }
 }
@@ -344,7 +363,7 @@ async fn write(mut jobs: mpsc::Receiver<(Job, Option<Counting>)>) {
         let saved = writing.0.note(&job).await;
         drop(writing);
         if let Some(saved) = saved
-            && !job.waiting.is_empty()
+            && (job.noted.is_some() || !job.waiting.is_empty())
         {
             tokio::spawn(hand_out(job, saved));
         }
@@ -360,7 +379,8 @@ impl Job {
             Fact::ProducerClosed { media, .. } => *media = counted,
             Fact::ProducerPaused { media, .. } | Fact::ProducerResumed { media, .. } => {
                 *media = counted;
-                self.rows = open::rows(fact, self.room);
+                // How far the stream has come. The room has no part in it.
+                self.rows = open::rows(fact, FactId::default());
             }
             _ => {}
         }
@@ -383,12 +403,17 @@ fn tell(job: &Job) {
     }
 }
 
-/// There is no way to write the fact down but in the log.
+/// The fact does not come into the ledger, and nobody is owed it.
 fn lost(job: &Job) {
+    let failure = "it is not in the ledger: too many facts wait for the disk";
+    let letter = json!({ "at": UnixMs::now(), "failure": failure, "call": &*job.input });
+    let store = job.writing.as_ref().map(|Writing(scribe)| &scribe.store);
+    let error = store.and_then(|store| store.dead_letter(letter).err());
     let call = serde_json::to_string(&*job.input).unwrap_or_default();
     tracing::error!(
         call,
-        "a fact is not in the ledger: too many wait for the disk. Plugins are told all the same"
+        error = error.map(tracing::field::display),
+        "a fact is a dead letter: {failure}. Plugins are told of it all the same"
     );
     tell(job);
 }

@@ -2,17 +2,19 @@
 //! whether they still flow.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures_util::{StreamExt, future, stream};
+use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use super::{Room, registry::Registry};
 use crate::{
-    media::Look,
+    media::{Look, MediaError, WorkerKey},
     model::{ProducerId, UnixMs},
     plugin::{Journal, Progress},
 };
@@ -42,8 +44,9 @@ pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Dura
             })
             .collect();
         drop(all);
+        let hung = Hung::default();
         stream::iter(begun)
-            .map(|(room, id)| look(room, id))
+            .map(|(room, id)| look(room, id, &hung))
             .buffer_unordered(IN_FLIGHT)
             .filter_map(future::ready)
             .ready_chunks(CHUNK)
@@ -52,19 +55,40 @@ pub(super) async fn beat(registry: Weak<Registry>, journal: Journal, every: Dura
     }
 }
 
+/// How many looks in a row each worker has let wait in vain, in one round. Some, and it is asked
+/// no more until the next, for the streams of others would wait as well.
+type Hung = Mutex<HashMap<WorkerKey, u32>>;
+
+/// Of so many looks in a row one is late by chance; all are with a worker that hangs.
+const IN_VAIN: u32 = 3;
+
 /// Looks at one stream; how far it has come, if it is known to run.
-async fn look(room: Weak<Room>, id: ProducerId) -> Option<(ProducerId, Progress)> {
+async fn look(room: Weak<Room>, id: ProducerId, hung: &Hung) -> Option<(ProducerId, Progress)> {
     let producer = {
         let room = room.upgrade()?;
         let core = room.core.lock();
         core.producers.get(&id)?.producer.clone()
     };
+    let worker = producer.worker();
+    if hung
+        .lock()
+        .get(&worker)
+        .is_some_and(|&in_vain| in_vain >= IN_VAIN)
+    {
+        return None;
+    }
     let look = producer.look().await;
     let reachable = producer.is_reachable();
     drop(producer);
     match look {
-        Ok(look) => room.upgrade()?.looked(id, look, reachable),
+        Ok(look) => {
+            hung.lock().remove(&worker);
+            room.upgrade()?.looked(id, look, reachable)
+        }
         Err(error) => {
+            if matches!(error, MediaError::TimedOut(_)) {
+                *hung.lock().entry(worker).or_default() += 1;
+            }
             // Nothing is known, so nothing follows.
             debug!(producer = %id, %error, "stream not looked at");
             None

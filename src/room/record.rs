@@ -2,7 +2,7 @@
 //! which the media is asked: such a fact has its place in the room's order at once, and is
 //! complete a little later.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 use tracing::debug;
@@ -19,7 +19,13 @@ pub(super) const COUNTING: usize = 64;
 
 impl Room {
     /// Informs the plugins.
-    pub(super) fn inform(&self, core: &mut Core, mut fact: Fact) {
+    pub(super) fn inform(self: &Arc<Self>, core: &mut Core, mut fact: Fact) {
+        if let Fact::FirstRtp { producer, .. } = &fact {
+            let id = producer.id;
+            let noted = self.journal.tell_noted(fact);
+            self.announce(id, noted);
+            return;
+        }
         let last = matches!(fact, Fact::ProducerClosed { .. });
         let Some((id, media)) = counted(&mut fact) else {
             self.journal.tell(fact);
@@ -45,6 +51,27 @@ impl Room {
             Box::pin(async move { count.await.ok().flatten().unwrap_or(known) }),
         );
     }
+
+    /// Tells the clients of a beginning once it is noted.
+    fn announce(
+        self: &Arc<Self>,
+        id: ProducerId,
+        noted: impl Future<Output = ()> + Send + 'static,
+    ) {
+        // Without a runtime the process ends, and nobody is told anything.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let room = Arc::downgrade(self);
+        runtime.spawn(async move {
+            if timeout(NOTED_LIMIT, noted).await.is_err() {
+                debug!(producer = %id, "announced before it is noted: the disk is slow, or full");
+            }
+            if let Some(room) = room.upgrade() {
+                room.change(|core| core.state.on_beginning_noted(id));
+            }
+        });
+    }
 }
 
 /// Which stream a fact says the count of, and where.
@@ -62,6 +89,10 @@ fn counted(fact: &mut Fact) -> Option<(ProducerId, &mut MediaCount)> {
         _ => None,
     }
 }
+
+/// How long clients wait for a beginning to be noted. A disk that takes longer is not theirs to
+/// wait for: running calls go on.
+const NOTED_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a count waits for its turn. With [`Producer::COUNT_LIMIT`] it is less than what
 /// takes a stream's place on its transport may have to wait.

@@ -1,7 +1,6 @@
 //! What a crash would leave open, as the store keeps it.
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::Progress;
 use crate::{
@@ -38,8 +37,8 @@ fn progress_key(producer: ProducerId) -> String {
     format!("progress/{producer}")
 }
 
-fn room_key(open: Uuid) -> String {
-    format!("room/{open}")
+fn room_key(closing: FactId) -> String {
+    format!("room/{}", closing.0)
 }
 
 /// How far a stream has come. `None` if that cannot be written.
@@ -47,27 +46,25 @@ pub(super) fn progress(producer: ProducerId, progress: &Progress) -> Option<(Str
     Some((progress_key(producer), bytes(progress)?))
 }
 
-/// That the room was open then, if it is known by anything.
-fn room(room: &RoomView, known_by: Uuid, at: UnixMs) -> Option<Row> {
+/// That the room was open then, if it is known what will end it.
+fn room(room: &RoomView, closing: FactId, at: UnixMs) -> Option<Row> {
     let open = OpenRoom {
         room: room.id.clone(),
-        fact: FactId(known_by),
+        fact: closing,
         seen: at,
     };
-    (!known_by.is_nil()).then(|| (room_key(known_by), bytes(&open)))
+    (!closing.is_nil()).then(|| (room_key(closing), bytes(&open)))
 }
 
-/// What a fact changes of what is open, in a room that is known by that, or is none of these
-/// if that is nil.
-pub(super) fn rows(fact: &Fact, known_by: Uuid) -> Vec<Row> {
+/// What a fact changes of what is open, in a room that this fact will end. If that is nil, the
+/// room's row is left alone.
+pub(super) fn rows(fact: &Fact, closing: FactId) -> Vec<Row> {
     let mut rows = of_stream(fact);
     match fact {
         Fact::RoomOpened { room, at }
         | Fact::FirstRtp { room, at, .. }
-        | Fact::ProducerPaused { room, at, .. }
-        | Fact::ProducerResumed { room, at, .. }
-        | Fact::ProducerClosed { room, at, .. } => rows.extend(self::room(room, known_by, *at)),
-        Fact::RoomClosed { .. } => rows.push((room_key(known_by), None)),
+        | Fact::ProducerClosed { room, at, .. } => rows.extend(self::room(room, closing, *at)),
+        Fact::RoomClosed { .. } => rows.push((room_key(closing), None)),
         _ => {}
     }
     rows

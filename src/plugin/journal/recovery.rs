@@ -8,7 +8,6 @@ use std::{
 
 use serde::de::Error as _;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     Journal, Progress, RECOVERED,
@@ -145,7 +144,7 @@ impl LeftOpen {
                 media: progress.map(|progress| progress.media).unwrap_or_default(),
                 at,
             };
-            let over = open::rows(&closed, Uuid::nil());
+            let over = open::rows(&closed, FactId::default());
             facts.push((closed, over));
         }
         for (key, room) in std::mem::take(&mut self.rooms) {

@@ -84,8 +84,12 @@ impl Lane {
             _ => {
                 telling.tries += 1;
                 let pause = RETRY.0.saturating_mul(1 << telling.tries.min(16));
+                let tired = telling.tries >= version.retry_limit;
+                if telling.tries == version.retry_limit && telling.is_recorded() {
+                    self.insist(&telling, failure);
+                }
                 // That it is given up could not be noted while the disk is behind.
-                let goes_on = telling.tries < version.retry_limit || self.common.space.is_behind();
+                let goes_on = !tired || telling.is_recorded() || self.common.space.is_behind();
                 goes_on.then(|| now + pause.min(RETRY.1))
             }
         };
@@ -102,6 +106,21 @@ impl Lane {
             self.lose(&telling, failure);
             self.state.lock().queue.passed(&room);
         }
+    }
+
+    /// What is in the ledger is told until it is taken, with what follows in its room: who looks
+    /// after the plugin has to know.
+    fn insist(&self, telling: &Telling, failure: &Failure) {
+        let (plugin, hook, room) = (
+            &*self.common.name,
+            telling.input().hook(),
+            telling.input().room(),
+        );
+        tracing::error!(
+            plugin, %hook, %room, tries = telling.tries, %failure,
+            "a fact is in the ledger and the plugin does not take it: it is told again until a \
+             version does, or the configuration says on_failure = \"drop\" of this hook"
+        );
     }
 
     /// Keeps a fact, and what follows in its room, until then, or, if the plugin is left

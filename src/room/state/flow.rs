@@ -5,7 +5,7 @@
 use super::{Output, Producer, RoomState};
 use crate::{
     model::{FactId, FirstPacket, MediaCount, PauseCause, ProducerId, UnixMs},
-    plugin::{Fact, ParticipantView, ProducerView},
+    plugin::{Fact, FlowChange, ParticipantView, ProducerView},
     room::event::{Audience, Event},
 };
 
@@ -91,15 +91,6 @@ impl RoomState {
             let Some((participant, view)) = self.views(*id) else {
                 continue;
             };
-            let user = participant.user.id;
-            out.push(Output::Tell(
-                Audience::Room,
-                Event::FirstRtp {
-                    producer: *id,
-                    user,
-                    at,
-                },
-            ));
             out.push(Output::Inform(Fact::FirstRtp {
                 room: self.view(),
                 participant,
@@ -108,8 +99,6 @@ impl RoomState {
                 fact: FactId::first_rtp(*id),
                 at,
             }));
-            self.call.heard(user);
-            self.look_at_call(at, out);
         }
         // Who was muted while the other side was waited for has begun, and stopped.
         for (_, id, _) in untold {
@@ -120,6 +109,24 @@ impl RoomState {
             };
             self.look_at_flow(id, cause, at, out);
         }
+    }
+
+    /// The fact that a stream has begun is noted: clients are told of it, unless it has ended.
+    /// So nobody who saw a call begin can be forgotten by whoever bills it.
+    pub(crate) fn on_beginning_noted(&mut self, id: ProducerId) -> Vec<Output> {
+        let mut out = Vec::new();
+        let Some(producer) = self.producers.get(&id) else {
+            return out;
+        };
+        let (Some(at), user) = (producer.flow.told, producer.user.id) else {
+            return out;
+        };
+        let producer = id;
+        let begun = Event::FirstRtp { producer, user, at };
+        out.push(Output::Tell(Audience::Room, begun));
+        self.call.heard(user);
+        self.look_at_call(at, &mut out);
+        out
     }
 
     /// Packets of a stream come again, after a while without one.
@@ -196,28 +203,17 @@ impl RoomState {
         let Some((participant, producer)) = self.views(id) else {
             return;
         };
-        let (room, media) = (self.view(), MediaCount::default());
-        out.push(Output::Inform(if flows {
-            Fact::ProducerResumed {
-                room,
-                participant,
-                producer,
-                cause,
-                media,
-                fact: FactId::resumed(id, nth),
-                at,
-            }
-        } else {
-            Fact::ProducerPaused {
-                room,
-                participant,
-                producer,
-                cause,
-                media,
-                fact: FactId::paused(id, nth),
-                at,
-            }
-        }));
+        let change = FlowChange {
+            room: self.view(),
+            participant,
+            producer,
+            cause,
+            nth,
+            media: MediaCount::default(),
+            at,
+        };
+        let told = if flows { Fact::resumed } else { Fact::paused };
+        out.push(Output::Inform(told(change)));
     }
 
     /// A producer and whose it is, as plugins see them.

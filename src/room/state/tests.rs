@@ -96,6 +96,19 @@ fn speak(room: &mut RoomState, n: u128, producer: u128, source: Source) -> Vec<O
         .unwrap()
 }
 
+/// A stream begins, and that is noted.
+fn hear(room: &mut RoomState, producer: u128, at: UnixMs) -> Vec<Output> {
+    let mut out = room.on_first_rtp(prod(producer), packet(), at);
+    let noted = |one: &Output| match one {
+        Output::Inform(Fact::FirstRtp { producer, .. }) => Some(producer.id),
+        _ => None,
+    };
+    for id in out.iter().filter_map(noted).collect::<Vec<_>>() {
+        out.extend(room.on_beginning_noted(id));
+    }
+    out
+}
+
 fn packet() -> FirstPacket {
     FirstPacket {
         ssrc: 7,
@@ -492,8 +505,14 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
     let out = room.on_first_rtp(prod(100), packet(), UnixMs(2_000));
-    let first = |event: &Event| matches!(event, Event::FirstRtp { .. });
-    assert_eq!(told(&out).iter().filter(|(_, one)| first(one)).count(), 1);
+    assert_eq!(told(&out), [], "clients are told when it is noted");
+    let begun = Event::FirstRtp {
+        producer: prod(100),
+        user: UserId(1),
+        at: UnixMs(2_000),
+    };
+    let out = room.on_beginning_noted(prod(100));
+    assert_eq!(told(&out).first(), Some(&(Audience::Room, &begun)));
     assert!(
         room.on_first_rtp(prod(100), packet(), UnixMs(3_000))
             .is_empty()
@@ -510,6 +529,7 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
         room.on_first_rtp(prod(100), packet(), T).is_empty(),
         "after the end there is no first"
     );
+    assert!(room.on_beginning_noted(prod(100)).is_empty());
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Facts on their way through the ledger to the plugins, and over a crash.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use voice_room::{
-    config::{BreakerConfig, PluginConfig},
-    model::{FactId, FirstPacket, MediaCount, UnixMs},
-    plugin::{Fact, ParticipantView, ProducerView, Progress},
+    config::{BreakerConfig, OnFailure, PluginConfig},
+    model::{FactId, FirstPacket, Hook, MediaCount, PauseCause, UnixMs},
+    plugin::{Fact, FlowChange, ParticipantView, ProducerView, Progress},
     store::ledger::Portion,
 };
 
@@ -289,28 +289,88 @@ async fn a_stream_that_a_crash_cuts_off_ends_once_at_its_last_proven_moment() {
 }
 
 #[tokio::test]
-async fn a_fact_that_is_given_up_is_a_dead_letter_and_no_longer_owed() {
-    let broken = PluginConfig {
+async fn a_recorded_fact_is_told_until_the_plugin_takes_it_and_its_room_waits_for_it() {
+    let tired = |hooks: Value| PluginConfig {
         retry_limit: 2,
-        ..teller(&json!({ "on-first-rtp": "trap" }))
+        ..teller(&hooks)
     };
-    let rig = Rig::new(std::slice::from_ref(&broken)).await;
-    let stream = Stream::new("a", 7);
-    rig.host.journal().tell(stream.first_rtp(1_000));
-    let letters = async {
-        loop {
-            let page = rig.host.dead_letters(0, 10).await.unwrap();
-            if !page.lines.is_empty() {
-                return page.lines;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let rig = Rig::new(&[tired(json!({ "on-first-rtp": "trap" }))]).await;
+    let (stream, other) = (Stream::new("a", 7), Stream::new("b", 8));
+    let journal = rig.host.journal();
+    journal.tell(stream.first_rtp(1_000));
+    journal.tell(stream.closed(2_000));
+    rig.host.journal().tell(other.closed(2_000));
+    let failing = async {
+        let mut failures = BTreeSet::new();
+        while failures.len() < 5 {
+            let last = rig.host.status()[0].last_failure.clone();
+            failures.extend(last.map(|failure| failure.at));
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let letters = tokio::time::timeout(LIMIT, letters).await.unwrap();
-    assert_eq!(letters.len(), 1);
+    tokio::time::timeout(LIMIT, failing).await.unwrap();
+    let told = |story: &[String]| -> Vec<String> {
+        let told = story.iter().filter(|line| line.starts_with("on-"));
+        told.cloned().collect()
+    };
+    assert_eq!(told(&story(&rig, 4).await), ["on-producer-closed"]);
+    assert!(rig.host.dead_letters(0, 10).await.unwrap().lines.is_empty());
+
+    let mended = after_crash(&rig, &[tired(json!({}))]).await;
+    // Room `a` was never closed.
+    let whole = told(&story(&mended, 8).await);
+    let mut of_a = whole.iter().skip(1).map(String::as_str);
+    assert_eq!(of_a.next(), Some("on-first-rtp"), "{whole:?}");
+    assert!(of_a.any(|line| line == "on-producer-closed"), "{whole:?}");
+}
+
+#[tokio::test]
+async fn a_fact_whose_policy_is_to_drop_it_is_not_told_again() {
+    let config = |hooks: Value| {
+        let mut config = teller(&hooks);
+        let hooks = config.hooks.clone();
+        config.hooks = hooks.on_failure(Hook::OnFirstRtp, OnFailure::Drop);
+        config
+    };
+    let rig = Rig::new(&[config(json!({ "on-first-rtp": "trap" }))]).await;
+    let stream = Stream::new("a", 7);
+    rig.host.journal().tell(stream.first_rtp(1_000));
+    rig.host.journal().tell(stream.closed(1_000));
+    assert_eq!(story(&rig, 3).await.last().unwrap(), "on-producer-closed");
     rig.store.flush(LIMIT).await.unwrap();
-    let after = Rig::load_in(crashed(&rig).await, &[teller(&json!({}))])
-        .await
-        .unwrap();
-    assert!(after.store.owed("fixture").is_empty());
+    assert!(
+        Rig::load_in(crashed(&rig).await, &[config(json!({}))])
+            .await
+            .unwrap()
+            .store
+            .owed("fixture")
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_recovered_room_ends_no_earlier_than_any_of_its_streams() {
+    let rig = Rig::new(&[]).await;
+    let (silent, gone) = (Stream::new("a", 7), Stream::new("a", 8));
+    let journal = rig.host.journal();
+    journal.tell(opened("a", moment(0)));
+    journal.tell(silent.first_rtp(10));
+    journal.tell(gone.first_rtp(20));
+    journal.tell(gone.closed(100));
+    // Silence is told late, with the time of the last packet.
+    journal.tell(Fact::paused(FlowChange {
+        room: room("a"),
+        participant: silent.participant.clone(),
+        producer: silent.producer.clone(),
+        cause: PauseCause::Silence,
+        nth: 1,
+        media: MediaCount::default(),
+        at: moment(90),
+    }));
+    assert_eq!(story(&rig, 4).await.len(), 4);
+    let after = after_crash(&rig, &[]).await;
+    assert_eq!(story(&after, 6).await.last().unwrap(), "room.closed");
+    let entries = entries(&after).await;
+    let ends: Vec<_> = entries[4..].iter().map(|entry| &entry["at"]).collect();
+    assert_eq!(ends, [&json!(moment(90)), &json!(moment(100))]);
 }

@@ -106,11 +106,8 @@ fn a_call_is_connected_once_by_the_first_packet() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     speak(&mut room, 2, 200, Source::Mic);
-    assert_eq!(
-        connected(&room.on_first_rtp(prod(200), packet(), T)),
-        [UserId(2)]
-    );
-    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
+    assert_eq!(connected(&hear(&mut room, 200, T)), [UserId(2)]);
+    assert_eq!(connected(&hear(&mut room, 100, T)), []);
     assert_eq!(room.call().connected, Some((UserId(2), T)));
 }
 
@@ -125,11 +122,8 @@ fn a_call_of_both_is_connected_by_the_last_party() {
     enter(&mut room, 2);
     speak(&mut room, 1, 100, Source::Mic);
     speak(&mut room, 2, 200, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
-    assert_eq!(
-        connected(&room.on_first_rtp(prod(200), packet(), T)),
-        [UserId(2)]
-    );
+    assert_eq!(connected(&hear(&mut room, 100, T)), []);
+    assert_eq!(connected(&hear(&mut room, 200, T)), [UserId(2)]);
 }
 
 #[test]
@@ -144,10 +138,7 @@ fn a_call_of_both_is_connected_when_the_silent_party_leaves() {
     }
     for n in 1..=2 {
         speak(&mut room, n, n * 100, Source::Mic);
-        assert_eq!(
-            connected(&room.on_first_rtp(prod(n * 100), packet(), T)),
-            []
-        );
+        assert_eq!(connected(&hear(&mut room, n * 100, T)), []);
     }
     let out = room.commit_leave(pid(3), &Departure::Left, T);
     assert_eq!(connected(&out), [UserId(2)]);
@@ -158,7 +149,7 @@ fn a_call_is_connected_by_a_decision_that_comes_after_the_packet() {
     let mut room = room_of_both();
     enter(&mut room, 1);
     speak(&mut room, 1, 100, Source::Mic);
-    assert_eq!(connected(&room.on_first_rtp(prod(100), packet(), T)), []);
+    assert_eq!(connected(&hear(&mut room, 100, T)), []);
     enter(&mut room, 2);
     let later = UnixMs(T.0 + 1);
     let out = room.decide_connected(ConnectedWhen::First, later);

@@ -8,7 +8,7 @@ use crate::{
         FactId, FirstPacket, MediaCount, ParticipantId, PauseCause, ProducerId, RoomId, Source,
         UnixMs, UserId,
     },
-    plugin::{Fact, Input, ParticipantView, ProducerView, RoomView, Target},
+    plugin::{Fact, FlowChange, Input, ParticipantView, ProducerView, RoomView, Target},
 };
 
 /// Of an Opus packet, as browsers send them.
@@ -221,28 +221,20 @@ impl Scene {
         let (producer, cause, nth) = (producing.view.clone(), stream.cause, stream.pauses);
         let (media, last) = (stream.media(now), stream.last);
         let presence = self.presence(room, participant)?;
-        let (participant, room) = (self.view_of(room, presence), self.room(room));
-        Some(Input::Fact(if paused {
-            Fact::ProducerPaused {
-                room,
-                participant,
-                producer,
-                cause,
-                media,
-                fact: FactId::paused(id, nth),
-                at: last,
-            }
+        let (told, at): (fn(FlowChange) -> Fact, _) = if paused {
+            (Fact::paused, last)
         } else {
-            Fact::ProducerResumed {
-                room,
-                participant,
-                producer,
-                cause,
-                media,
-                fact: FactId::resumed(id, nth),
-                at: now,
-            }
-        }))
+            (Fact::resumed, now)
+        };
+        Some(Input::Fact(told(FlowChange {
+            room: self.room(room),
+            participant: self.view_of(room, presence),
+            producer,
+            cause,
+            nth,
+            media,
+            at,
+        })))
     }
 
     /// What somebody sends ends.
