@@ -40,6 +40,9 @@ const USAGE: u8 = 2;
 /// Signals this close together are one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
+/// A file has reached the size that it may have: one number on all systems that workers run on.
+const SIGXFSZ: i32 = 25;
+
 /// What blocking work may take to end after the server has stopped.
 const RUNTIME_SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
@@ -117,6 +120,8 @@ fn serve(config: Config, flags: Flags) -> Result<(), Box<dyn Error>> {
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         let configs = configs_at_hangup(flags)?;
+        // Of files that may not grow the store learns, as of a full disk, by the failing write.
+        let _kept = signal(SignalKind::from_raw(SIGXFSZ))?;
         let signals = Signals { stop, configs };
         let metrics = Metrics::install()?;
         tokio::spawn(metrics.clone().upkeep());
