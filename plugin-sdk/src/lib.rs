@@ -242,7 +242,8 @@
 //! can change: `on_failure = { before_produce = "allow", on_join = "retry" }`. *deny* answers
 //! the client with a refusal, *allow* goes on as if the plugin had said yes; *retry* calls
 //! again with a fresh instance, up to `retry_limit` times, and then keeps the call as a dead
-//! letter; *drop* forgets it.
+//! letter, but a fact that is in the server's ledger it tells until the plugin has taken it,
+//! and what follows in that room waits; *drop* forgets it.
 //!
 //! **Order.** Calls about one room reach a plugin one after another, in the order in which
 //! things happened, so a deciding hook sees the effects of what the plugin was told before.

@@ -223,7 +223,7 @@ export default definePlugin((settings) => {
     },
 
     onRoomOpened({ room }) {
-      // A server that was killed has closed no room.
+      // Nobody may have told that the room was closed.
       forgetVoices(room, 500);
     },
 

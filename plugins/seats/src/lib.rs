@@ -129,7 +129,7 @@ impl Plugin for Seats {
 
     fn on_timer(&mut self, call: &OnTimer) -> Outcome {
         if call.key == LOCKS_TIMER {
-            // A server that was killed has closed no room.
+            // Nobody may have told that the room has closed.
             keep_locks(&call.room.id, call.room.participants > 0)?;
             return Ok(Actions::new());
         }

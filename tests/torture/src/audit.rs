@@ -62,10 +62,8 @@ pub struct Counts {
     pub stopped: u64,
     /// Those of them that a kill cut off.
     pub recovered: u64,
-    /// Observed less than the window before a kill, and forgotten.
+    /// Heard less than the window before a kill, announced to nobody, and forgotten.
     pub forgotten: u64,
-    /// Those of them that a client was told of.
-    pub forgotten_although_announced: u64,
     /// For how long at most one of them was observed before the kill.
     pub forgotten_for_ms: u64,
     /// Packets that were sent of producers that began.

@@ -15,6 +15,9 @@ pub enum TortureError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// What another run has left would be audited with this one.
+    #[error("{} has the data of an earlier run: name another folder, or remove it", .0.display())]
+    Used(PathBuf),
     /// A file, a socket or a process.
     #[error("{what}: {why}")]
     System {

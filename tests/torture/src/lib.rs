@@ -24,9 +24,9 @@
 //! 1. *Heard is billed.* A producer whose first packet was observed has exactly one
 //!    `billing.started`. One exception, and it is counted: media is forwarded without
 //!    waiting for the disk, so a server that is killed while the journal takes the fact
-//!    has let the first packets be heard. It may forget what was observed less than the
-//!    *window* ([`Options::window`]) before the kill, and nothing else: the report says how
-//!    often that was, and how long the longest of them was heard.
+//!    has let the first packets be heard. It may forget what was heard less than the
+//!    *window* ([`Options::window`]) before the kill and announced to nobody, and nothing
+//!    else: the report says how often that was, and how long the longest of them was heard.
 //! 2. *Billed was sent.* A `billing.started` is of a producer that exists, of its user and room,
 //!    and packets of it were sent. There is never more than one of a producer.
 //! 3. *One end.* Each `billing.started` has exactly one `billing.stopped`, later in the

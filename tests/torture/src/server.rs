@@ -219,9 +219,13 @@ pub(crate) fn admin_token() -> Result<String, TortureError> {
         .map_err(|why| TortureError::make("a token", &why))
 }
 
-/// Prepares the folder; the log begins empty.
+/// Prepares the folder, in which no other run has left its books.
 pub(crate) fn prepare(dir: &Path) -> Result<(), TortureError> {
-    fs::create_dir_all(dir.join("data")).map_err(TortureError::system("making the folder"))?;
+    let data = dir.join("data");
+    if data.exists() {
+        return Err(TortureError::Used(dir.to_owned()));
+    }
+    fs::create_dir_all(data).map_err(TortureError::system("making the folder"))?;
     let log = File::create(dir.join("server.log"));
     log.map(drop)
         .map_err(TortureError::system("making the server's log"))
@@ -272,7 +276,6 @@ name = "billing"
 name = "fixture"
 path = {guest:?}
 grants = ["*"]
-retry_limit = 30
 breaker = {{ failures = 20, window_ms = 5000, probe_after_ms = 300 }}
 settings = {{ publish = true, hooks = {{ {} }} }}
 "#,

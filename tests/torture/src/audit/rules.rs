@@ -42,10 +42,9 @@ pub(super) fn heard_is_billed(evidence: &Evidence<'_>, books: &Books<'_>, audit:
             continue;
         }
         match take.before_death(observed) {
-            Some(before) if before < evidence.window => {
+            Some(before) if before < evidence.window && take.announced_at.is_none() => {
                 let counts = &mut audit.counts;
                 counts.forgotten += 1;
-                counts.forgotten_although_announced += u64::from(take.announced_at.is_some());
                 counts.forgotten_for_ms = counts.forgotten_for_ms.max(whole_millis(before));
             }
             before => {

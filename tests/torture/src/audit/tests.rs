@@ -145,11 +145,8 @@ fn what_a_client_was_told_after_the_kill_was_said_before_it() {
         ..killed(0)
     };
     assert_eq!(told.observed_at(), Some(10_000 * MS));
-    let counts = Case::new(&[told]).audit().counts;
-    assert_eq!(
-        (counts.forgotten, counts.forgotten_although_announced),
-        (1, 1)
-    );
+    let broken = Case::new(&[told]).broken();
+    assert_eq!(broken, ["heard is billed"], "what was announced is noted");
 }
 
 #[test]
