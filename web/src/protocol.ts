@@ -88,6 +88,9 @@ export interface PluginEvents {
   'seat:cleared': { seatIndex: number; userId: UserId; reason?: string };
   'seat:userMuted': { userId: UserId; isMuted: boolean };
   'seat:locked': { seatIndex: number; isLocked: boolean };
+  'billing:balance': { currency: string; balance: number };
+  'billing:low': { currency: string; balance: number; unitsLeft: number };
+  'billing:spent': { currency: string; balance: number };
   'moderation:notice': { action: string; reason?: string | null; until?: number | null };
 }
 

@@ -56,6 +56,13 @@ export function timeOf(at: number, now = Date.now()): string {
   return isToday ? date.toLocaleTimeString([], time) : date.toLocaleString([], { ...time, day: 'numeric', month: 'short' });
 }
 
+/** A balance, which comes in the currency's smallest unit. What is no currency of a country has no smaller one. */
+export function amountOf({ balance, currency }: { balance: number; currency: string }): string {
+  if (!/^[A-Z]{3}$/.test(currency)) return `${balance} ${currency}`;
+  const format = new Intl.NumberFormat([], { style: 'currency', currency });
+  return format.format(balance / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
+}
+
 /** Why a stay ended. */
 export function explainEnd(reason: string): string {
   return BY_REASON[reason] ?? `You were disconnected: ${reason}`;
@@ -109,6 +116,14 @@ export function notice(state: RoomState, event: { name: string; payload: unknown
         isUrgent: true,
       };
     }
+    case 'billing:balance':
+      return calm(`Your balance is ${amountOf(payload)}`);
+    case 'billing:low': {
+      const units = payload.unitsLeft === 1 ? '1 more unit' : `${payload.unitsLeft} more units`;
+      return { text: `Your balance of ${amountOf(payload)} lasts for ${units}`, isUrgent: true };
+    }
+    case 'billing:spent':
+      return { text: `Your balance is spent (${amountOf(payload)}): you are not heard any more`, isUrgent: true };
     case 'room:closed':
       return calm(explainEnd(payload.reason));
     case 'server:draining':

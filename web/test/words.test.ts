@@ -71,6 +71,20 @@ test('a moderation notice carries its reason', () => {
   assert.deepEqual(notice(room(), event), { text: 'moderation: You were removed from this room: spam', isUrgent: true });
 });
 
+test('a balance is told in its currency, and loudly when it is low or spent', () => {
+  const told = (name: string, payload: object) => notice(room(), { name, payload });
+  const low = told('billing:low', { currency: 'EUR', balance: 1_250, unitsLeft: 1 });
+  assert.match(low?.text ?? '', /12[.,]50.* lasts for 1 more unit$/);
+  assert.equal(low?.isUrgent, true);
+  assert.match(told('billing:low', { currency: 'JPY', balance: 300, unitsLeft: 2 })?.text ?? '', /300.* 2 more units$/);
+  const spent = told('billing:spent', { currency: 'COINS', balance: 0 });
+  assert.deepEqual(spent, { text: 'Your balance is spent (0 COINS): you are not heard any more', isUrgent: true });
+  assert.deepEqual(told('billing:balance', { currency: 'COINS', balance: 7 }), {
+    text: 'Your balance is 7 COINS',
+    isUrgent: false,
+  });
+});
+
 test('the end of a stay is explained, known reason or not', () => {
   assert.equal(explainEnd('shutdown'), 'The server is shutting down');
   assert.equal(explainEnd('kicked for spam'), 'You were disconnected: kicked for spam');

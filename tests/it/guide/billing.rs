@@ -1,6 +1,6 @@
 //! The guide of the billing team.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, io::Write, sync::Arc, time::Duration};
 
 use voice_room_load::{
     Access, Meter, Server, Stage, Target,
@@ -18,20 +18,28 @@ const RECEIVER: &str = include_str!("../../../plugins/billing/examples/receiver.
 /// What the guide has the load generator do; it is called as a library here.
 const LOAD: &str = "voice-room-load steady --speakers 1 --listeners 1 --duration 2 --take-seats\n";
 
-/// Posts the first event again, signed and not.
+/// Goes away in the middle of a request, and then posts the first event again: signed with each
+/// key, with an empty one, and not at all.
 const AGAIN: &str = r"
 import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+const { PORT, BILLING_KEY, NEW_KEY } = process.env;
+const half = connect(PORT, '127.0.0.1');
+half.end('POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n{');
+half.resume();
+await once(half, 'close');
 const [body] = readFileSync('received.jsonl', 'utf8').split('\n');
 const [id, at] = [JSON.parse(body).id, Math.floor(Date.now() / 1000)];
-const key = Buffer.from(process.env.BILLING_KEY.slice(6), 'base64');
-const signature = createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64');
+const sign = (key) => createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64');
+const keys = [BILLING_KEY, NEW_KEY].map((key) => Buffer.from(key.slice(6), 'base64'));
+const signatures = [...keys, Buffer.alloc(0)].map(sign);
 const post = async (signature) => {
   const headers = { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': `v1,${signature}` };
-  const url = `http://127.0.0.1:${process.env.PORT}/`;
-  return (await fetch(url, { method: 'POST', headers, body })).status;
+  return (await fetch(`http://127.0.0.1:${PORT}/`, { method: 'POST', headers, body })).status;
 };
-console.log(await post(signature), await post('AAAA'));
+console.log(...await Promise.all([...signatures, 'AAAA'].map(post)));
 ";
 
 /// Somebody speaks, and somebody listens.
@@ -89,7 +97,18 @@ fn the_guide_of_the_billing_team_does_what_it_says() {
     // Twice the same is taken once, and what is not signed not at all.
     fs::write(reader.dir.join("again.mjs"), AGAIN).unwrap();
     reader.run("PORT=8080 node again.mjs\n", 0);
-    assert_eq!(reader.output, "204 401\n");
+    assert_eq!(reader.output, "204 401 401 401\n");
+    // It dies in the middle of a line, and begins again, with both keys and an empty one.
+    let mut receiver = reader.background.remove(0);
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
+    let book = reader.dir.join("received.jsonl");
+    let mut book = fs::OpenOptions::new().append(true).open(book).unwrap();
+    book.write_all(b"{\"id\":\"half").unwrap();
+    reader.run("BILLING_KEYS=\"$BILLING_KEYS \"\n", 0);
+    reader.start("PORT=8080 node receiver.mjs");
+    reader.run("PORT=8080 node again.mjs\n", 0);
+    assert_eq!(reader.output, "204 204 401 401\n");
     let received = fs::read_to_string(reader.dir.join("received.jsonl")).unwrap();
     assert_eq!(received.lines().count(), 2, "{received}");
 }

@@ -74,6 +74,12 @@ pub struct Counts {
     pub counted_exactly: u64,
     /// What was billed, in milliseconds.
     pub billed_ms: u64,
+    /// Sessions that clients have timed as well, from the first packet to the end.
+    pub timed: u64,
+    /// What these were billed.
+    pub timed_billed_ms: u64,
+    /// How long they were by the clients' clocks, without mutes.
+    pub timed_ms: u64,
     /// Entries of the ledger.
     pub entries: u64,
     /// Those of them that the receiver should have.
@@ -107,6 +113,7 @@ impl Audit {
         rules::one_book(evidence, &books, &mut audit);
         rules::facts_once(&books, &mut audit);
         rules::sums_agree(evidence, &books, &mut audit);
+        rules::time_agrees(evidence, &books, &mut audit);
         audit
     }
 

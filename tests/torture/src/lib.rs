@@ -40,6 +40,9 @@
 //! 6. *Sums agree.* The packets that a closed fact counts are those that the sender sent:
 //!    all of them where it was silent before the end, all but those of the last second where it
 //!    was not, all but those since the last heartbeat where the server was killed.
+//! 7. *Time agrees.* `billedMs` of a session that its client ended is as long as it was between
+//!    these by the client's clock, mutes taken off, give or take two seconds of a busy machine. The
+//!    report has both sums.
 
 pub mod audit;
 mod crowd;

@@ -60,6 +60,10 @@ pub struct Take {
     pub muted_first: bool,
     /// When its client asked to unmute it, if it was muted first.
     pub unmuted_at: Option<Nanos>,
+    /// Since when its client has muted it, having sent before.
+    pub muted_since: Option<Nanos>,
+    /// For how long it was muted so before.
+    pub muted_for: Nanos,
     /// When a packet of it first reached a listener.
     pub heard_at: Option<Nanos>,
     /// When a client was first told of its first packet.
@@ -84,6 +88,8 @@ impl Take {
             sent_at: None,
             muted_first: false,
             unmuted_at: None,
+            muted_since: None,
+            muted_for: 0,
             heard_at: None,
             announced_at: None,
             end: None,
@@ -107,6 +113,17 @@ impl Take {
                 .map(|(heard, since)| heard.max(since)),
         };
         [heard, told].into_iter().flatten().min()
+    }
+
+    /// For how long it was heard and not muted until its client ended it, by the client's clock.
+    #[must_use]
+    pub fn flowed(&self) -> Option<Duration> {
+        let end = self.end?.at;
+        let muted = self
+            .muted_since
+            .map_or(0, |since| end.saturating_sub(since));
+        let flowed = end - self.observed_at()? - self.muted_for - muted;
+        Some(Duration::from_nanos(u64::try_from(flowed).unwrap_or(0)))
     }
 
     /// How long before the server's death something happened; none if it has not died.
@@ -159,6 +176,19 @@ impl Witness {
     pub(crate) fn unmutes(&self, producer: &str) {
         self.change(producer, |take, _| {
             take.unmuted_at.get_or_insert_with(now);
+        });
+    }
+
+    /// Its client has muted it while it sent.
+    pub(crate) fn falls_silent(&self, producer: &str) {
+        self.change(producer, |take, _| take.muted_since = Some(now()));
+    }
+
+    /// That is about to be over.
+    pub(crate) fn goes_on(&self, producer: &str) {
+        self.change(producer, |take, _| {
+            let since = take.muted_since.take();
+            take.muted_for += since.map_or(0, |since| now() - since);
         });
     }
 

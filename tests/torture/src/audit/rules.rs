@@ -272,3 +272,31 @@ pub(super) fn sums_agree(evidence: &Evidence<'_>, books: &Books<'_>, audit: &mut
         }
     }
 }
+
+/// Rule 7: what is billed is as long as clients saw it.
+pub(super) fn time_agrees(evidence: &Evidence<'_>, books: &Books<'_>, audit: &mut Audit) {
+    for take in evidence.takes {
+        let stopped = books.of("billing.stopped", &take.producer);
+        let ([entry], Some(flowed)) = (&stopped[..], take.flowed()) else {
+            continue;
+        };
+        // That a kill came before the server took the end is another rule's.
+        if entry.text("/reason") == Some(RECOVERED) {
+            continue;
+        }
+        let billed = Duration::from_millis(entry.number("/billedMs").unwrap_or_default());
+        let counts = &mut audit.counts;
+        counts.timed += 1;
+        counts.timed_ms += whole_millis(flowed);
+        counts.timed_billed_ms += whole_millis(billed);
+        if billed.abs_diff(flowed) > LATE {
+            let why = format!(
+                "{}: {} ms are billed, and its client has seen {}",
+                take.producer,
+                billed.as_millis(),
+                flowed.as_millis()
+            );
+            audit.found("time agrees", why, &[entry]);
+        }
+    }
+}

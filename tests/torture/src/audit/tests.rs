@@ -150,6 +150,29 @@ fn what_a_client_was_told_after_the_kill_was_said_before_it() {
 }
 
 #[test]
+fn what_is_billed_is_as_long_as_the_client_saw_it_without_mutes() {
+    let muted = Take {
+        muted_for: 1_000 * MS,
+        muted_since: Some(4_500 * MS),
+        ..ended(How::Sending)
+    };
+    assert_eq!(muted.flowed(), Some(Duration::from_millis(2_495)));
+    let mut case = Case::new(&[muted]);
+    case.started()
+        .stopped("closed", 5_010)
+        .closed("closed", 190);
+    let audit = case.audit();
+    let counts = &audit.counts;
+    assert_eq!(
+        (counts.timed, counts.timed_ms, counts.timed_billed_ms),
+        (1, 2_495, 4_000)
+    );
+    assert_eq!(audit.violations, []);
+    case.takes[0].muted_for = 1_600 * MS;
+    assert_eq!(case.broken(), ["time agrees"]);
+}
+
+#[test]
 fn what_slips_through_a_mute_is_no_beginning_and_is_counted() {
     let muted = Take {
         muted_first: true,

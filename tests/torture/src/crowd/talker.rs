@@ -95,9 +95,11 @@ impl Talker {
             self.chance.rest(60..500).await;
         } else if self.chance.percent(35) {
             self.ask("audio:selfMute").await?;
+            self.note(Witness::falls_silent);
             self.chance.rest(50..600).await;
             // Some end while they are muted.
             if self.chance.percent(75) {
+                self.note(Witness::goes_on);
                 self.ask("audio:selfUnmute").await?;
                 self.chance.rest(50..500).await;
             }
