@@ -28,6 +28,17 @@ pub enum BreakerState {
     Open,
 }
 
+/// What has become of a call before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Nothing: it is new.
+    New,
+    /// It has failed.
+    Failed,
+    /// It has failed so often that it says nothing of the version that runs.
+    Stuck,
+}
+
 /// May the plugin be called now?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -120,8 +131,9 @@ impl Breaker {
         self.inner.lock().failures_of_version
     }
 
-    /// Whether the plugin may be called; if so, the call must report how it went.
-    pub(super) fn admit(&self, now: Instant) -> Admission {
+    /// Whether the plugin may be called; if so, the call must report how it went. What is stuck
+    /// lets others try first.
+    pub(super) fn admit(&self, now: Instant, past: Past) -> Admission {
         if self.state() == BreakerState::Closed {
             return Admission::Call;
         }
@@ -132,8 +144,12 @@ impl Breaker {
                 (until, doublings)
             }
         };
-        if now < until {
-            return Admission::Refused(until);
+        let later = match past {
+            Past::Stuck => inner.config.probe_after,
+            Past::New | Past::Failed => Duration::ZERO,
+        };
+        if now < until + later {
+            return Admission::Refused(until + later);
         }
         let until = now + inner.config.wait(doublings);
         self.enter(&mut inner, Circuit::Probing { until, doublings });
@@ -153,10 +169,10 @@ impl Breaker {
         probing
     }
 
-    /// A call of this version has failed; `again` if the same call had failed before. What
-    /// ends on a version that has been replaced says nothing of the one that runs, and one
-    /// fact that is tried again and again does not close the plugin to everybody else.
-    pub(super) fn failed(&self, now: Instant, version: u64, again: bool) -> Effect {
+    /// A call of this version has failed. What ends on a version that has been replaced says
+    /// nothing of the one that runs, and one fact that is tried again and again does not close
+    /// the plugin to everybody else.
+    pub(super) fn failed(&self, now: Instant, version: u64, past: Past) -> Effect {
         let mut inner = self.inner.lock();
         let Inner {
             config,
@@ -167,9 +183,10 @@ impl Breaker {
         if version != *current {
             return Effect::None;
         }
-        *failures_of_version = failures_of_version.saturating_add(1);
+        let stuck = past == Past::Stuck;
+        *failures_of_version = failures_of_version.saturating_add(u32::from(!stuck));
         let doublings = match circuit {
-            Circuit::Closed { .. } if again => return Effect::None,
+            Circuit::Closed { .. } if past != Past::New => return Effect::None,
             Circuit::Closed { failures } => {
                 failures.push_back(now);
                 while failures
@@ -183,6 +200,7 @@ impl Breaker {
                 }
                 0
             }
+            Circuit::Probing { doublings, .. } if stuck => *doublings,
             Circuit::Probing { doublings, .. } => (*doublings + 1).min(MAX_DOUBLINGS),
             // A call that began before it opened.
             Circuit::Open { .. } => return Effect::None,
@@ -228,11 +246,17 @@ mod tests {
     #[test]
     fn failures_within_the_window_open_it_and_older_ones_do_not_count() {
         let (breaker, start) = (Breaker::new(CONFIG), Instant::now());
-        assert_eq!(breaker.failed(start, 0, false), Effect::None);
-        assert_eq!(breaker.failed(start + seconds(9), 0, false), Effect::None);
-        assert_eq!(breaker.failed(start + seconds(12), 0, false), Effect::None);
+        assert_eq!(breaker.failed(start, 0, Past::New), Effect::None);
+        assert_eq!(
+            breaker.failed(start + seconds(9), 0, Past::New),
+            Effect::None
+        );
+        assert_eq!(
+            breaker.failed(start + seconds(12), 0, Past::New),
+            Effect::None
+        );
         assert_eq!(breaker.state(), BreakerState::Closed);
-        let opened = breaker.failed(start + seconds(13), 0, false);
+        let opened = breaker.failed(start + seconds(13), 0, Past::New);
         assert_eq!(opened, Effect::Opened(seconds(5)));
         assert_eq!(breaker.state(), BreakerState::Open);
         assert_eq!(breaker.failures_of_version(), 4);
@@ -241,7 +265,7 @@ mod tests {
     fn opened(at: Instant) -> Breaker {
         let breaker = Breaker::new(CONFIG);
         for _ in 0..3 {
-            breaker.failed(at, 0, false);
+            breaker.failed(at, 0, Past::New);
         }
         breaker
     }
@@ -251,13 +275,13 @@ mod tests {
         let start = Instant::now();
         let breaker = opened(start);
         let until = start + seconds(5);
-        assert_eq!(breaker.admit(start), Admission::Refused(until));
-        assert_eq!(breaker.admit(until), Admission::Call);
+        assert_eq!(breaker.admit(start, Past::New), Admission::Refused(until));
+        assert_eq!(breaker.admit(until, Past::New), Admission::Call);
         assert_eq!(breaker.state(), BreakerState::Probing);
         let next = Admission::Refused(until + seconds(5));
-        assert_eq!(breaker.admit(until), next, "one call at a time");
+        assert_eq!(breaker.admit(until, Past::New), next, "one call at a time");
         assert!(breaker.succeeded());
-        assert_eq!(breaker.admit(until), Admission::Call);
+        assert_eq!(breaker.admit(until, Past::New), Admission::Call);
         assert!(!breaker.succeeded(), "it is closed already");
     }
 
@@ -267,12 +291,15 @@ mod tests {
         let breaker = opened(start);
         let mut now = start + seconds(5);
         for wait in [10, 20, 40, 80, 80] {
-            assert_eq!(breaker.admit(now), Admission::Call);
-            assert_eq!(breaker.failed(now, 0, false), Effect::Opened(seconds(wait)));
+            assert_eq!(breaker.admit(now, Past::New), Admission::Call);
+            assert_eq!(
+                breaker.failed(now, 0, Past::New),
+                Effect::Opened(seconds(wait))
+            );
             now += seconds(wait);
         }
-        assert_eq!(breaker.admit(now), Admission::Call);
-        assert_eq!(breaker.admit(now + seconds(80)), Admission::Call);
+        assert_eq!(breaker.admit(now, Past::New), Admission::Call);
+        assert_eq!(breaker.admit(now + seconds(80), Past::New), Admission::Call);
     }
 
     #[test]
@@ -280,12 +307,12 @@ mod tests {
         let start = Instant::now();
         let breaker = opened(start);
         breaker.reset(CONFIG, 1);
-        assert_eq!(breaker.admit(start), Admission::Call);
+        assert_eq!(breaker.admit(start, Past::New), Admission::Call);
         for _ in 0..10 {
-            assert_eq!(breaker.failed(start, 0, false), Effect::None);
+            assert_eq!(breaker.failed(start, 0, Past::New), Effect::None);
         }
         assert_eq!(breaker.failures_of_version(), 0);
-        assert_eq!(breaker.failed(start, 1, false), Effect::None);
+        assert_eq!(breaker.failed(start, 1, Past::New), Effect::None);
         assert_eq!(breaker.failures_of_version(), 1);
     }
 
@@ -294,14 +321,31 @@ mod tests {
         let start = Instant::now();
         let breaker = Breaker::new(CONFIG);
         for _ in 0..10 {
-            assert_eq!(breaker.failed(start, 0, true), Effect::None);
+            assert_eq!(breaker.failed(start, 0, Past::Failed), Effect::None);
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
         assert_eq!(breaker.failures_of_version(), 10);
         let breaker = opened(start);
         let until = start + seconds(5);
-        assert_eq!(breaker.admit(until), Admission::Call);
-        let effect = breaker.failed(until, 0, true);
+        assert_eq!(breaker.admit(until, Past::New), Admission::Call);
+        let effect = breaker.failed(until, 0, Past::Failed);
         assert_eq!(effect, Effect::Opened(seconds(10)));
+    }
+
+    #[test]
+    fn what_is_stuck_lets_others_try_first_and_says_nothing_of_a_version() {
+        let start = Instant::now();
+        let breaker = opened(start);
+        let (until, later) = (start + seconds(5), start + seconds(10));
+        assert_eq!(breaker.admit(until, Past::Stuck), Admission::Refused(later));
+        assert_eq!(breaker.admit(later, Past::Stuck), Admission::Call);
+        let effect = breaker.failed(later, 0, Past::Stuck);
+        assert_eq!(effect, Effect::Opened(seconds(5)), "no longer than before");
+        assert_eq!(
+            breaker.admit(later + seconds(5), Past::New),
+            Admission::Call
+        );
+        assert!(breaker.succeeded());
+        assert_eq!(breaker.failures_of_version(), 3);
     }
 }

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     Stage,
-    breaker::{Breaker, BreakerState, Effect},
+    breaker::{Breaker, BreakerState, Effect, Past},
     call::Input,
     instance::{Failure, Instance, Output, Template},
     meters::{Meters, Outcome},
@@ -224,7 +224,7 @@ impl Lane {
         self.runtime.spawn(async move {
             match tokio::time::timeout(version.patience(hook), run).await {
                 Ok((mut turn, result)) => turn.answer(&input, result, &claimed, answered).await,
-                Err(_) => drop(answered.send(Err(lane.overdue(&input, &version, false)))),
+                Err(_) => drop(answered.send(Err(lane.overdue(&input, &version, Past::New)))),
             }
         });
         self.wait(hook, claim, reply).await
@@ -274,11 +274,11 @@ impl Lane {
     }
 
     /// A call has been ended by the wall clock, and its instance with it.
-    fn overdue(&self, input: &Input, version: &Template, again: bool) -> Failure {
+    fn overdue(&self, input: &Input, version: &Template, past: Past) -> Failure {
         let failure = Failure::TimedOut;
         let meters = &self.common.meters;
         meters.record(input.hook(), failure.outcome(), None);
-        self.report(input, &failure, version, again);
+        self.report(input, &failure, version, past);
         failure
     }
 
@@ -291,9 +291,8 @@ impl Lane {
         }
     }
 
-    /// Takes note of a call that the guest has failed, `again` if it is a call that has
-    /// failed before.
-    fn report(&self, input: &Input, failure: &Failure, version: &Template, again: bool) {
+    /// Takes note of a call that the guest has failed.
+    fn report(&self, input: &Input, failure: &Failure, version: &Template, past: Past) {
         let common = &self.common;
         common.meters.replaced.increment(1);
         *common.last_failure.lock() = Some(CallFailure {
@@ -308,12 +307,12 @@ impl Lane {
                 "a plugin's hook failed; its instance is replaced"
             );
         }
-        self.count_failure(version, again);
+        self.count_failure(version, past);
     }
 
-    fn count_failure(&self, version: &Template, again: bool) {
+    fn count_failure(&self, version: &Template, past: Past) {
         let common = &self.common;
-        let effect = common.breaker.failed(Instant::now(), version.number, again);
+        let effect = common.breaker.failed(Instant::now(), version.number, past);
         if let Effect::Opened(wait) = effect {
             let plugin = &*common.name;
             tracing::error!(
@@ -375,7 +374,7 @@ impl Lane {
                         plugin, %failure, ?pause,
                         "a plugin cannot be restarted, trying again"
                     );
-                    self.count_failure(&version, false);
+                    self.count_failure(&version, Past::New);
                     self.go_down();
                     // Either way it is tried again.
                     drop(tokio::time::timeout(pause, changed).await);

@@ -82,6 +82,10 @@ pub(super) const QUEUE: usize = 4096;
 /// Jobs beside which one instance still takes facts that are in the ledger.
 pub(super) const RECORDED_QUEUE: usize = 65_536;
 
+/// Jobs of a room that waits for a fact which the plugin does not take, beside which there is a
+/// place for another one that is not in the ledger.
+pub(super) const STUCK_ROOM: usize = 256;
+
 /// Of those, how many may be questions, whose askers wait.
 pub(super) const QUEUED_QUESTIONS: usize = 1024;
 

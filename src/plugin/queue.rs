@@ -181,6 +181,13 @@ impl Queue {
             return Pushed::Refused;
         }
         let recorded = telling.is_recorded();
+        // A room that is stuck must not fill the lane for the others.
+        let is_full = |parked: &VecDeque<Telling>| {
+            parked.len() >= limits::STUCK_ROOM && parked.front().is_some_and(Telling::can_wait)
+        };
+        if !recorded && self.parked.get(telling.room()).is_some_and(is_full) {
+            return Pushed::Refused;
+        }
         let mut pushed = Pushed::Whole;
         if is_change && let Some(parked) = self.parked.get_mut(telling.room()) {
             let before = parked.len();

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::{Core, Room};
 use crate::{
     media::Producer,
-    model::{MediaCount, ProducerId},
+    model::{MediaCount, ProducerId, UnixMs, UserId},
     plugin::Fact,
 };
 
@@ -20,10 +20,16 @@ pub(super) const COUNTING: usize = 64;
 impl Room {
     /// Informs the plugins.
     pub(super) fn inform(self: &Arc<Self>, core: &mut Core, mut fact: Fact) {
-        if let Fact::FirstRtp { producer, .. } = &fact {
-            let id = producer.id;
+        if let Fact::FirstRtp {
+            producer,
+            participant,
+            at,
+            ..
+        } = &fact
+        {
+            let (id, user, at) = (producer.id, participant.user.id, *at);
             let noted = self.journal.tell_noted(fact);
-            self.announce(id, noted);
+            self.announce(id, user, at, noted);
             return;
         }
         let last = matches!(fact, Fact::ProducerClosed { .. });
@@ -56,6 +62,8 @@ impl Room {
     fn announce(
         self: &Arc<Self>,
         id: ProducerId,
+        user: UserId,
+        at: UnixMs,
         noted: impl Future<Output = ()> + Send + 'static,
     ) {
         // Without a runtime the process ends, and nobody is told anything.
@@ -68,7 +76,7 @@ impl Room {
                 debug!(producer = %id, "announced before it is noted: the disk is slow, or full");
             }
             if let Some(room) = room.upgrade() {
-                room.change(|core| core.state.on_beginning_noted(id));
+                room.change(|core| core.state.on_beginning_noted(id, user, at));
             }
         });
     }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Held, Lane, LaneState, Slot, TURN};
 use crate::{
     plugin::{
-        breaker::{Admission, BreakerState},
+        breaker::{Admission, BreakerState, Past},
         call::{Fact, Input},
         instance::{Answer, Failure, Instance, Output, Template},
         queue::{Applied, Claim, Job, Reply},
@@ -67,16 +67,16 @@ impl Turn {
         mut self,
         input: Arc<Input>,
     ) -> (Self, Result<Option<Output>, Failure>) {
-        let result = self.run(&input, false).await;
+        let result = self.run(&input, Past::New).await;
         (self, result.map(Some))
     }
 
     /// One call, on a new instance where there is none. If this future is dropped, the
-    /// instance goes with it. `again`: whether it has failed before.
-    async fn run(&mut self, input: &Arc<Input>, again: bool) -> Result<Output, Failure> {
+    /// instance goes with it.
+    async fn run(&mut self, input: &Arc<Input>, past: Past) -> Result<Output, Failure> {
         let breaker = &self.lane.common.breaker;
         if breaker.state() != BreakerState::Closed {
-            if let Admission::Refused(until) = breaker.admit(Instant::now()) {
+            if let Admission::Refused(until) = breaker.admit(Instant::now(), past) {
                 return Err(Failure::Open(until));
             }
             self.lane.common.meters.breaker(breaker.state());
@@ -113,17 +113,17 @@ impl Turn {
         };
         match &result {
             Ok(_) => self.recovered(),
-            Err(failure) => self.lane.report(input, failure, &self.version, again),
+            Err(failure) => self.lane.report(input, failure, &self.version, past),
         }
         result
     }
 
     /// One call that may wait, and not only compute.
-    async fn run_in_time(&mut self, input: &Arc<Input>, again: bool) -> Result<Output, Failure> {
+    async fn run_in_time(&mut self, input: &Arc<Input>, past: Past) -> Result<Output, Failure> {
         let patience = self.version.patience(input.hook());
-        match tokio::time::timeout(patience, self.run(input, again)).await {
+        match tokio::time::timeout(patience, self.run(input, past)).await {
             Ok(result) => result,
-            Err(_) => Err(self.lane.overdue(input, &self.version, again)),
+            Err(_) => Err(self.lane.overdue(input, &self.version, past)),
         }
     }
 
@@ -209,7 +209,7 @@ impl Turn {
         }
         for _ in 0..RERUNS {
             self.forget();
-            let output = self.run_in_time(input, false).await?;
+            let output = self.run_in_time(input, Past::New).await?;
             if let Ok(applied) = self.apply(input, output) {
                 return Ok(applied);
             }
@@ -302,7 +302,7 @@ impl Turn {
             drop(reply.send(silence));
             return;
         }
-        let result = self.run_in_time(input, false).await;
+        let result = self.run_in_time(input, Past::New).await;
         self.answer(input, result.map(Some), claim, reply).await;
     }
 
@@ -321,7 +321,12 @@ impl Turn {
             lane.passed(input);
             return;
         }
-        let result = self.run_in_time(input, tries > 0).await;
+        let past = match tries {
+            0 => Past::New,
+            tries if tries < self.version.retry_limit => Past::Failed,
+            _ => Past::Stuck,
+        };
+        let result = self.run_in_time(input, past).await;
         let Some(telling) = lane.state.lock().telling.take() else {
             // It has been written down as lost: so it has not happened.
             self.forget();

@@ -328,3 +328,29 @@ fn timers_leave_place_for_other_facts_and_for_questions() {
     assert_eq!(queue.tell(Telling::new(&left())), Pushed::Whole);
     assert!(queue.ask(&left()).is_some());
 }
+
+#[test]
+fn a_room_that_is_stuck_does_not_fill_the_lane_for_others() {
+    let mut queue = Queue::default();
+    let stuck = Input::Fact(Fact::RoomClosed {
+        room: RoomView {
+            id: RoomId::new("a").unwrap(),
+            participants: 0,
+        },
+        reason: "empty".to_owned(),
+        fact: crate::model::FactId::random(),
+        at: UnixMs(1),
+    });
+    let stuck = Arc::new(stuck);
+    let receipt = Receipt::new(OnceLock::from(Arc::clone(&stuck)));
+    let mut telling = Telling::recorded(&stuck, &receipt);
+    telling.tries = 1;
+    queue.park(telling.clone());
+    for at in 1..limits::STUCK_ROOM as u64 {
+        assert_eq!(queue.tell(Telling::new(&left_in("a", at))), Pushed::Whole);
+    }
+    assert_eq!(queue.tell(Telling::new(&left_in("a", 0))), Pushed::Refused);
+    assert_eq!(queue.tell(telling), Pushed::Whole, "the ledger has it");
+    assert_eq!(queue.tell(Telling::new(&left_in("b", 0))), Pushed::Whole);
+    assert!(queue.ask(&left_in("a", 0)).is_some());
+}

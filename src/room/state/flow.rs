@@ -4,7 +4,7 @@
 
 use super::{Output, Producer, RoomState};
 use crate::{
-    model::{FactId, FirstPacket, MediaCount, PauseCause, ProducerId, UnixMs},
+    model::{FactId, FirstPacket, MediaCount, PauseCause, ProducerId, UnixMs, UserId},
     plugin::{Fact, FlowChange, ParticipantView, ProducerView},
     room::event::{Audience, Event},
 };
@@ -111,21 +111,23 @@ impl RoomState {
         }
     }
 
-    /// The fact that a stream has begun is noted: clients are told of it, unless it has ended.
-    /// So nobody who saw a call begin can be forgotten by whoever bills it.
-    pub(crate) fn on_beginning_noted(&mut self, id: ProducerId) -> Vec<Output> {
+    /// The fact that a user's stream began at that time is noted: clients are told of it, unless
+    /// it has ended. So nobody who saw a call begin can be forgotten by whoever bills it.
+    pub(crate) fn on_beginning_noted(
+        &mut self,
+        producer: ProducerId,
+        user: UserId,
+        at: UnixMs,
+    ) -> Vec<Output> {
         let mut out = Vec::new();
-        let Some(producer) = self.producers.get(&id) else {
-            return out;
-        };
-        let (Some(at), user) = (producer.flow.told, producer.user.id) else {
-            return out;
-        };
-        let producer = id;
-        let begun = Event::FirstRtp { producer, user, at };
-        out.push(Output::Tell(Audience::Room, begun));
-        self.call.heard(user);
-        self.look_at_call(at, &mut out);
+        if self.producers.contains_key(&producer) {
+            let begun = Event::FirstRtp { producer, user, at };
+            out.push(Output::Tell(Audience::Room, begun));
+        }
+        if self.connections(user) > 0 {
+            self.call.heard(user);
+            self.look_at_call(at, &mut out);
+        }
         out
     }
 

@@ -99,14 +99,23 @@ fn speak(room: &mut RoomState, n: u128, producer: u128, source: Source) -> Vec<O
 /// A stream begins, and that is noted.
 fn hear(room: &mut RoomState, producer: u128, at: UnixMs) -> Vec<Output> {
     let mut out = room.on_first_rtp(prod(producer), packet(), at);
-    let noted = |one: &Output| match one {
-        Output::Inform(Fact::FirstRtp { producer, .. }) => Some(producer.id),
-        _ => None,
-    };
-    for id in out.iter().filter_map(noted).collect::<Vec<_>>() {
-        out.extend(room.on_beginning_noted(id));
+    let begun: Vec<_> = out.iter().filter_map(begun).collect();
+    for (producer, user) in begun {
+        out.extend(room.on_beginning_noted(producer, user, at));
     }
     out
+}
+
+/// Of which stream an output says that it has begun, and whose it is.
+fn begun(out: &Output) -> Option<(ProducerId, UserId)> {
+    match out {
+        Output::Inform(Fact::FirstRtp {
+            producer,
+            participant,
+            ..
+        }) => Some((producer.id, participant.user.id)),
+        _ => None,
+    }
 }
 
 fn packet() -> FirstPacket {
@@ -511,7 +520,7 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
         user: UserId(1),
         at: UnixMs(2_000),
     };
-    let out = room.on_beginning_noted(prod(100));
+    let out = room.on_beginning_noted(prod(100), UserId(1), UnixMs(2_000));
     assert_eq!(told(&out).first(), Some(&(Audience::Room, &begun)));
     assert!(
         room.on_first_rtp(prod(100), packet(), UnixMs(3_000))
@@ -529,7 +538,8 @@ fn the_first_rtp_is_told_once_and_billed_to_the_end() {
         room.on_first_rtp(prod(100), packet(), T).is_empty(),
         "after the end there is no first"
     );
-    assert!(room.on_beginning_noted(prod(100)).is_empty());
+    let noted = room.on_beginning_noted(prod(100), UserId(1), UnixMs(2_000));
+    assert_eq!(told(&noted), [], "nor is anything announced");
 }
 
 #[test]
