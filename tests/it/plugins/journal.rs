@@ -325,6 +325,47 @@ async fn a_recorded_fact_is_told_until_the_plugin_takes_it_and_its_room_waits_fo
 }
 
 #[tokio::test]
+async fn a_fact_that_stays_stuck_does_not_bring_the_version_before_back() {
+    let trapping = PluginConfig {
+        retry_limit: 1,
+        ..teller(&json!({ "on-first-rtp": "trap" }))
+    };
+    let rig = Rig::new(std::slice::from_ref(&trapping)).await;
+    rig.host
+        .journal()
+        .tell(Stream::new("a", 7).first_rtp(1_000));
+    let failed = || {
+        rig.host.status()[0]
+            .last_failure
+            .clone()
+            .map(|last| last.at)
+    };
+    let fails_again = async |before: Option<UnixMs>| {
+        let fails = async {
+            while failed() == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, fails).await.unwrap();
+    };
+    fails_again(None).await;
+    // Something else is mended by it.
+    let next = PluginConfig {
+        settings: json!({ "publish": true, "hooks": { "on-first-rtp": "trap" }, "number": 2 }),
+        ..trapping
+    };
+    rig.host.reconfigure(&next).await.unwrap();
+    for _ in 0..4 {
+        fails_again(failed()).await;
+    }
+    assert_eq!(rig.host.status()[0].rollbacks, 0);
+    assert_eq!(
+        rig.data("b", "fixture:settings", json!({})).await["number"],
+        2
+    );
+}
+
+#[tokio::test]
 async fn a_fact_whose_policy_is_to_drop_it_is_not_told_again() {
     let config = |hooks: Value| {
         let mut config = teller(&hooks);
