@@ -53,15 +53,15 @@ use voice_room::{
     store::{Store, ledger::Ledger},
 };
 
-/// As the server has it.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 use crate::{
     house::{Guest, House},
     peer::{Peer, Track},
     support::{Extent, fixture, standard},
 };
+
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Who begins at once.
 const SPEAKERS: u64 = 100;

@@ -52,7 +52,8 @@ pub struct PluginConfig {
     /// Time budgets and failure policies.
     pub hooks: HookPolicies,
     /// Deliveries of a fact whose hook fails and whose policy is to retry, until
-    /// the fact becomes a dead letter. Default 8.
+    /// the fact becomes a dead letter or, if it is in the ledger, until the log
+    /// says that the plugin does not take it. Default 8.
     pub retry_limit: u32,
     /// When a plugin that keeps failing is left alone for a while.
     pub breaker: BreakerConfig,

@@ -79,15 +79,15 @@ pub(super) const METRIC_NAME: usize = 64;
 /// Jobs that may wait for one instance.
 pub(super) const QUEUE: usize = 4096;
 
+/// Of those, how many may be questions, whose askers wait.
+pub(super) const QUEUED_QUESTIONS: usize = 1024;
+
 /// Jobs beside which one instance still takes facts that are in the ledger.
 pub(super) const RECORDED_QUEUE: usize = 65_536;
 
 /// Jobs of a room that waits for a fact which the plugin does not take, beside which there is a
 /// place for another one that is not in the ledger.
 pub(super) const STUCK_ROOM: usize = 256;
-
-/// Of those, how many may be questions, whose askers wait.
-pub(super) const QUEUED_QUESTIONS: usize = 1024;
 
 /// How many jobs may wait for a timer to find a place among them. So a plugin all of whose
 /// timers are due at once goes on answering questions, and loses no facts.

@@ -174,19 +174,26 @@ fn remember(
     let mut noted = noted.unwrap_or_default();
     let age = |since: UnixMs| Duration::from_millis(at.saturating_sub(since));
     noted.retain(|(_, since)| age(*since) < REMEMBERED);
-    // That look has taken the key's end away.
-    kv::set_expiring(&key, &noted, REMEMBERED)?;
-    if noted.iter().any(|(one, _)| one == reference) {
-        return Ok(Reference::Repeated);
+    let repeated = noted.iter().any(|(one, _)| one == reference);
+    if !repeated {
+        noted.push((reference.to_owned(), at));
     }
-    noted.push((reference.to_owned(), at));
-    if serde_json::to_vec(&noted).map_or(0, |text| text.len()) > REFERENCES {
+    let fits = serde_json::to_vec(&noted).is_ok_and(|text| text.len() <= REFERENCES);
+    if !fits {
+        noted.pop();
+    }
+    // Also where nothing is new: that look has taken the key's end away.
+    kv::set_expiring(&key, &noted, REMEMBERED)?;
+    if !fits {
         let problem = "is one too many: those of the user's last 30 days come to 60000 bytes; \
                        credit larger amounts, or without one";
         return Err(Refusal::invalid_payload("reference", problem).into());
     }
-    kv::set_expiring(&key, &noted, REMEMBERED)?;
-    Ok(Reference::New)
+    Ok(if repeated {
+        Reference::Repeated
+    } else {
+        Reference::New
+    })
 }
 
 /// What a credit adds.

@@ -43,7 +43,8 @@
 //! balance}`: everybody's own, and that of others to who has one of `manager_roles`. Those alone
 //! may also `billing:credit {roomId, userId, currency?, reference?}` with an `amount` to add (or
 //! take, below zero) or a `balance` to have; a `reference` that came within 30 days changes
-//! nothing, and those of a user's 30 days may come to 60 kB, some 1,000 UUIDs. The currency is that of the room's tariff where none is named.
+//! nothing, and those of a user's 30 days may come to 60 kB, some 1,000 UUIDs. The currency is
+//! that of the room's tariff where none is named.
 //!
 //! # Settings
 //!

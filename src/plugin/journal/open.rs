@@ -25,7 +25,8 @@ pub(super) struct OpenStream {
 pub(super) struct OpenRoom {
     pub(super) room: RoomId,
     pub(super) fact: FactId,
-    /// The last moment that was noted of it.
+    /// The last moment that was noted of it. Earlier versions only noted when it opened.
+    #[serde(alias = "since")]
     pub(super) seen: UnixMs,
 }
 
@@ -127,5 +128,17 @@ pub(super) fn bytes<T: Serialize>(value: &T) -> Option<Box<[u8]>> {
             tracing::error!(%error, "a fact cannot be written down");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_that_an_earlier_version_has_left_open_is_read() {
+        let row = r#"{"room":"a","fact":"00000000-0000-4000-8000-000000000001","since":7}"#;
+        let open: OpenRoom = serde_json::from_str(row).unwrap();
+        assert_eq!((open.room.as_str(), open.seen), ("a", UnixMs(7)));
     }
 }
